@@ -9,7 +9,7 @@ from analysis.comparisons.decision import Candidate, Change, Decision, Limit, Qu
 from analysis.comparisons.question import POWER, PRECISION, Question, quantities_of
 from analysis.results import pareto
 from analysis.results.bench_commands import choices, in_one_run
-from analysis.results.cards import two_cards
+from analysis.results.cards import OF_TWO_CARDS, two_cards
 from common.job import WORKERS
 
 #: The words of an answer. Both this module and the page of `invoke report` fill them in.
@@ -33,7 +33,7 @@ PHRASES = {
     "on one GPU": " on one GPU",
     "overlap": "intervals overlap",
     "unknown": "intervals are unknown",
-    "one worker": "a single worker tells nothing of the next one",
+    "one worker": "one worker tells nothing of the next one",
     "other card": "not measured on the same GPU, and no interval knows how far GPUs of one kind differ",
     "other run": "not measured in the same run, and no interval knows how far runs differ",
     "uncertain": "UNCLEAR whether it keeps {option} {bound}: its interval reaches beyond.",
@@ -118,6 +118,23 @@ def elsewhere(one: Candidate, other: Candidate) -> str:
     if two_cards(one.card, other.card):
         return "on another card"
     return "in another run" if one.row.get("run") != other.row.get("run") else ""
+
+
+def in_brief(decision: Decision, objective: Quantity) -> str:
+    """` (UNCLEAR against NAME and 2 more: measured on two GPUs of this kind)`, by the nearest rival; "" where the winner is clear."""
+    winner = decision.winner
+    if winner is None or not decision.rivals:
+        return ""
+    nearest, *others = decision.rivals
+    more = f" and {len(others)} more" if others else ""
+    best, other = (one.figures[objective.name] for one in (winner, nearest))
+    if two_cards(winner.card, nearest.card):
+        why = OF_TWO_CARDS
+    elif not (best.over_workers and other.over_workers):
+        why = PHRASES["one worker"]
+    else:
+        why = PHRASES["overlap" if overlap(best, other) else "unknown"]
+    return f" (UNCLEAR against {nearest.name}{more}: {why})"
 
 
 def _unclear(

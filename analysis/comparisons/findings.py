@@ -183,7 +183,11 @@ class Findings:
             lowers = self._candidates.get(self._key(uppers[0], **{step.column: step.lower}), [])
             if lowers and all(uppers[0][name] == value for name, value in asked.items()):
                 pairs = [pair for pair in itertools.product(uppers, lowers) if self._hinders(step, *pair) is None]
-                found += [max(pairs, key=_fitness)] if pairs and key in self._by_key else []
+                found += (
+                    [max(pairs, key=lambda pair: several_runs.standing_of_pair(*pair))]
+                    if pairs and key in self._by_key
+                    else []
+                )
         return found
 
     def _hinders(self, step: Step, one: Row, other: Row) -> str | None:
@@ -300,16 +304,6 @@ def _unusual_words(rows: Sequence[Row]) -> list[str]:
         ("measured in a notebook", [row for row in rows if row["frontend"] != "script" and not row["version"]]),
     )
     return [f"Left out: {len(own)} {'cell' if len(own) == 1 else 'cells'} {words}." for words, own in kinds if own]
-
-
-def _fitness(pair: tuple[Row, Row]) -> tuple[Any, ...]:
-    """Of several pairs of one configuration the largest counts: workers enough for an interval, then one run, the newest."""
-    upper, lower = pair
-    return (
-        min(upper["replicates"], lower["replicates"]) > 1,
-        upper["run"] == lower["run"],
-        *(several_runs.standing(row) for row in pair),
-    )
 
 
 def _first_pair(rows: Sequence[Row]) -> list[tuple[Row, Row]]:

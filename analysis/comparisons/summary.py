@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis import style
-from analysis.results.cards import two_cards
+from analysis.comparisons.answer_words import PHRASES
+from analysis.results.cards import OF_TWO_CARDS, two_cards
 from analysis.results.metrics import rounded, shown, worded
 from analysis.results.sample_intervals import Intervals
 from analysis.results.tables import Entry, Table, describe
@@ -22,9 +23,9 @@ SUMMARIES = (
 #: An end farther away than this many times the figure says only that nothing bounds it.
 WIDE = 20.0
 #: Why the order of two figures is open although their intervals may be apart.
-ONE_WORKER = f"UNCLEAR, one worker tells nothing of the next one (--replicates {WORKERS} would)"
+ONE_WORKER = f"UNCLEAR, {PHRASES['one worker']} (--replicates {WORKERS} would)"
 #: Why it is open whatever their intervals are, and what would tell.
-TWO_CARDS = "UNCLEAR, measured on two GPUs of this kind (one run on one GPU would tell)"
+TWO_CARDS = f"UNCLEAR, {OF_TWO_CARDS} (one run on one GPU would tell)"
 #: Rows with figures known to be wrong that a sentence names.
 MOST_LEFT_OUT = 4
 #: Metrics whose interval is shown as a half width.
@@ -94,8 +95,7 @@ def _doubts(table: Table, ranked: _Ranked, intervals: Intervals) -> str:
     apart = [column for column, own in firsts.items() if len(own) > 1 and two_cards(own[0].card, own[1].card)]
     if apart:
         doubts.append(
-            f"UNCLEAR at {_columns(table, apart)}, where the first two were measured on two GPUs of this kind "
-            "(one run on one GPU would tell)"
+            f"UNCLEAR at {_columns(table, apart)}, where the first two were {OF_TWO_CARDS} (one run on one GPU would tell)"
         )
     near = {column: own for column, own in firsts.items() if column not in apart}
     if any(of_one_worker(table, entry, intervals) for own in near.values() for entry in own):

@@ -15,13 +15,14 @@ from xml.sax.saxutils import escape, quoteattr
 
 from analysis import style
 from analysis.comparisons import decision_table
-from analysis.comparisons.answer_words import front
+from analysis.comparisons.answer_words import front, in_brief
 from analysis.comparisons.candidates import APART, Group, candidate, device_of, group_rows, heading, left_out
 from analysis.comparisons.decision import Candidate, Figure, Quantity, apart, decide
 from analysis.comparisons.question import JOULES, POWER, THROUGHPUT, Question, latency
 from analysis.comparisons.recommend import answer
 from analysis.database.connection import Row
 from analysis.plots.axes import engineering
+from analysis.results import tables
 from analysis.results.metrics import item_of, worded
 from analysis.results.sample_intervals import Intervals
 from common.text import shell_line, visible
@@ -97,8 +98,9 @@ def explore(
 ) -> Explored:
     """One group for each device, model, io and scenario with two cells or more, the largest of each device first.
 
-    Of a group: heading, device, lines (as `invoke recommend` says them without limits; the page's script replaces them), left_out
-    (sentences that hold whatever the limits are), panels (SVG), legend (SVG, name), data (JSON), command (that asks the same).
+    Of a group: heading, device, about (what sets it apart from the others that have rows; "" where it is the only one), lines (as
+    `invoke recommend` says them without limits; the page's script replaces them), left_out (sentences that hold whatever the limits
+    are), panels (SVG), legend (SVG, name), data (JSON), command (that asks the same).
     runs, where: the words that chose these rows on a command line; without runs all are meant.
     """
     question = Question()
@@ -106,7 +108,9 @@ def explore(
     uncharted: list[tuple[str, str]] = []
     room = MOST_BYTES
     ok = [row for row in rows if row["status"] == "ok"]
-    for key, members in ((key, members) for key, members in _in_order(group_rows(ok)) if len(members) > 1):
+    every = group_rows(ok)
+    differing = {name for place, name in enumerate(APART, 1) if len({key[place] for key in every}) > 1}
+    for key, members in ((key, members) for key, members in _in_order(every) if len(members) > 1):
         if len(members) > MOST_CELLS:
             uncharted.append((heading(key), f"{len(members):,} cells, and a chart shows at most {MOST_CELLS:,}"))
             continue
@@ -131,6 +135,9 @@ def explore(
             {
                 "heading": heading(key),
                 "device": key[0],
+                "about": tables.heading(
+                    {name: value for name, value in zip(APART, key[1:], strict=True) if name in differing}
+                ),
                 "candidates": candidates,
                 "command": _command(members[0], runs, where),
                 "lines": lines,
@@ -316,8 +323,8 @@ def _legend(candidates: Sequence[Candidate], prefix: str) -> Iterator[tuple[str,
 
 
 def device_sentences(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """found: of `groups`. What is best on each device, in one sentence, and
-    of every device but the first how it stands to that one."""
+    """found: of `groups`. What is best on each device, in one sentence that names what it is about where there is more and against
+    whom it is UNCLEAR; and of every device but the first how it stands to that one."""
     sentences: list[str] = []
     leaders: list[tuple[str, Candidate, list[Candidate]]] = []
     for group in found:
@@ -325,21 +332,22 @@ def device_sentences(found: Sequence[Mapping[str, Any]]) -> list[str]:
         if device in [name for name, _, _ in leaders]:
             continue
         candidates = group["candidates"]
-        best = {name: decide(candidates, quantity, ()).winner for name, quantity in (
-            ("throughput", THROUGHPUT), ("joules", JOULES), ("latency", latency(50, [c.row for c in candidates])),
-        )}  # fmt: skip
-        fastest = best["throughput"]
+        decision = decide(candidates, THROUGHPUT, ())
+        fastest = decision.winner
         if fastest is None:
             continue
-        text = f"On the {device}, {fastest.name} has the highest throughput, {_figure(fastest, THROUGHPUT)}"
-        for name, words, unit in (
-            ("joules", "the least energy per image", "mJ"),
-            ("latency", "the shortest latency", "ms"),
+        about = f", {group['about']}:" if group["about"] else ","
+        text = f"On the {device}{about} {fastest.name} has the highest throughput, {_figure(fastest, THROUGHPUT)}"
+        text += in_brief(decision, THROUGHPUT)
+        for quantity, words, unit in (
+            (JOULES, "the least energy per image", "mJ"),
+            (latency(50, [c.row for c in candidates]), "the shortest latency", "ms"),
         ):
-            one = best[name]
+            decision = decide(candidates, quantity, ())
+            one = decision.winner
             if one is not None:
                 who = "also" if one is fastest else f"{one.name} has"
-                text += f"; {who} {words}, {one.figures[name].text(unit)}"
+                text += f"; {who} {words}, {one.figures[quantity.name].text(unit)}{in_brief(decision, quantity)}"
         text += "".join(f"; {_against(fastest, candidates, *leader)}" for leader in leaders[:1])
         # printed outside of any `spoken_of` too, and of several models each group has its own item
         sentences.append(worded(f"{text}.", item_of(one.row for one in candidates)))

@@ -40,6 +40,8 @@ MOST_PLACES = 7_000
 MOST_PAGE_BYTES = 4_900_000
 #: of the markup around a plot, but for its description, which stands there twice
 _FRAME_BYTES = 100
+#: behind an interval
+ONE_WORKER_SIGN = "1w"
 #: Of MOST_PLACES, one after the other until the page fits.
 _SHARES = (1.0, 0.5, 0.25, 0.0)
 
@@ -282,6 +284,7 @@ def _drawn(plots: Sequence[Drawing], room: int) -> list[Drawing]:
 
 
 def _table(table: Table, intervals: Intervals) -> dict[str, Any]:
+    sign, meaning = _of_one_worker(table, intervals)
     return {
         "title": table.title,
         "metric": table.metric.title,
@@ -290,15 +293,33 @@ def _table(table: Table, intervals: Intervals) -> dict[str, Any]:
         "headings": [describe(table.column_name, column) for column in table.columns],
         "rows": [
             {
-                "labels": _labels(table, row),
+                "labels": (labels := _labels(table, row)),
+                "more": " ".join(label["text"] for label in labels[1:] if label["text"]),
                 "command": bench_command(table, row),
-                "places": [_place(table, table.entry(row, column), intervals) for column in table.columns],
+                "places": [_place(table, table.entry(row, column), intervals, sign) for column in table.columns],
             }
             for row in table.rows
         ],
-        "footers": [line for line in table.footers if line not in table.provenance],
+        "footers": [
+            *table.footers[:1],
+            *meaning,
+            *(line for line in table.footers[1:] if line not in table.provenance),
+        ],
         "runs": len({table.entry(row, column).run for row in table.rows for column in table.columns} - {""}),
     }
+
+
+def _of_one_worker(table: Table, intervals: Intervals) -> tuple[str, list[str]]:
+    """(sign of intervals that are of one worker alone, and what it means): of a table whose other ones are over workers. Where none
+    is, words alone."""
+    known = [entry for entry in table.entries.values() if summary.ends(table, entry, intervals) is not None]
+    alone = [summary.of_one_worker(table, entry, intervals) for entry in known]
+    if not any(alone):
+        return "", []
+    lacks = "what differs from worker to worker is not in it, so that it may be too narrow"
+    if all(alone):
+        return "", [f"Each interval is of one worker alone: {lacks}."]
+    return ONE_WORKER_SIGN, [f"{ONE_WORKER_SIGN}  an interval of one worker alone: {lacks}"]
 
 
 def _compared(table: Table, intervals: Intervals) -> dict[str, Any]:
@@ -318,14 +339,18 @@ def _labels(table: Table, row: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _place(table: Table, entry: Entry, intervals: Intervals) -> dict[str, Any]:
+def _place(table: Table, entry: Entry, intervals: Intervals, one_worker: str) -> dict[str, Any]:
+    """one_worker: sign of an interval of one worker."""
+    uncertainty = summary.uncertainty(table, entry, intervals).strip() if entry.value is not None else ""
+    if uncertainty and one_worker and summary.of_one_worker(table, entry, intervals):
+        uncertainty += f" {one_worker}"
     return {
         "text": entry.text,
         "value": entry.value,
         "signs": entry.signs,
         "best": entry.best,
         "colour": None if entry.rank is None else colour_scale.css_class(entry.rank),
-        "interval": summary.uncertainty(table, entry, intervals).strip() if entry.value is not None else "",
+        "interval": uncertainty,
         "ratio": "",
         "key": entry.keys[0] if entry.keys else "",
     }

@@ -232,8 +232,9 @@ def _fastest(found: Findings, cells: Cells) -> Section:
     if not sentences:
         sentences = ["No cell of one inference at a time has a figure."]
     meaning = (
-        "The fastest row with copies included, of any framework, precision and level that these runs have; in the tables at each "
-        "level and precision, against the next framework."
+        "The fastest row with copies included, of any framework, precision and level that these runs have, with float32 input and one "
+        "inference at a time (bytes in and offline have sections of their own); in the tables at each level and precision, against "
+        "the next framework."
     )
     return Section("Which framework is fastest", meaning, sentences, grids)
 
@@ -442,7 +443,7 @@ def _energy(found: Findings, cells: Cells) -> Section:
             if all(row["replicates"] == 1 for row in found.ordinary(io="host"))
             else "Too few workers on one GPU"
         )
-        head = f"{alone}: nowhere have the energies to compare intervals over workers on one GPU, so that nothing can be decided."
+        head = f"{alone}: no place has intervals over workers on one GPU for all energies to compare, so nothing is decided."
         return Section(title, meaning, [f"{head} {figures}."])
     said = {place: _energy_entry(found, cells, energy) for place, energy in places.items()}
     counts = Counter(kind for _, kind in said.values())

@@ -10,11 +10,15 @@ from analysis.comparisons.findings import REWRITING, TUNING, Findings, in_order,
 from analysis.comparisons.ratios import Said
 from analysis.database.connection import Row
 from analysis.results.metrics import shown
+from common.job import WORKERS
 from common.models import DEFAULT_MODEL
+from common.stats.comparison import Verdict
 
 #: lines of the convolutional model, and of the transformer, that are not folded: the front page is one screen
 MOST_ROWS, MOST_OF_TRANSFORMER = 3, 1
 BATCH_SIZES = (1, 32, 512)
+#: verdicts whose ratios are bold
+_SURE = (Verdict.FASTER, Verdict.SLOWER)
 Pairs = dict[int, tuple[Row, Row]]
 
 
@@ -34,9 +38,9 @@ def render(found: Findings, device: str, links: str) -> str:
     known = [found.of(*pair) for pair in pairs]
     head = (
         f"What [tuning](docs/method.md#levels-of-tuning) is worth on {device}, copies included, {when}: items/s of the framework's "
-        f"first tutorial, tuned, and how many times that is ({_intervals(known)}); *rewritten*: over tuned, at the largest batch. "
-        f"Letters are [marks](docs/results-cells.md#marks){'; ‡: of two runs' if any(one.other_run for one in known) else ''}. "
-        f"{_slower(known)}{links}"
+        f"first tutorial, tuned, and how many times that is ({_intervals(known)}); *rewritten*: over tuned of its own run, at the "
+        f"largest batch. {_of_runs(known)} Letters are [marks](docs/results-cells.md#marks){_of_workers(pairs)}"
+        f"{'; ‡: of two runs' if any(one.other_run for one in known) else ''}. {_slower(known)}{links}"
     )
     heading = ["model", "framework", *(f"batch {size}" for size in BATCH_SIZES), "rewritten"]
     # a column that nothing stands in says nothing
@@ -69,7 +73,31 @@ def _intervals(known: Sequence[Said]) -> str:
     if not any(have):
         return "one worker at a level: without an interval"
     where = "" if all(have) else " where these tell one"
-    return f"with its 95 % interval over workers{where}, as in docs/results.md"
+    sure = [word.value for word in _SURE if any(one.known and one.verdict is word for one in known)]
+    bold = f"bold: {' or '.join(sure)} in docs/results.md" if sure else "none is FASTER or SLOWER in docs/results.md"
+    return f"with its 95 % interval over workers{where}; {bold}"
+
+
+def _of_runs(known: Sequence[Said]) -> str:
+    """What a reader who compares the figures with docs/results.md asks."""
+    mostly = ", mostly" if any(one.other_run for one in known) else ""
+    return (
+        f"Both sides of a ratio are of one run{mostly}, so that a figure may be another than in docs/results.md, where a newer run "
+        "of its cell may count."
+    )
+
+
+def _of_workers(pairs: Sequence[tuple[Row, Row]]) -> str:
+    """What the signs of `_workers` mean."""
+    counts = sorted({row["replicates"] for pair in pairs for row in pair})
+    return "".join(
+        f"; {count}w: of {count} worker{'s' * (count > 1)}, not {WORKERS}" for count in counts if count != WORKERS
+    )
+
+
+def _workers(row: Row) -> str:
+    """` 2w`; nothing where they are as many as a reader expects."""
+    return f" {row['replicates']}w" if row["replicates"] != WORKERS else ""
 
 
 def _slower(known: Sequence[Said]) -> str:
@@ -120,16 +148,17 @@ def _entry(found: Findings, pairs: Pairs, size: int, largest: bool) -> str:
     if size not in pairs:
         return "–"
     upper, lower = pairs[size]
-    figures = [f"{shown(row['images_per_s'])}{found.signs_of(row)}" for row in (lower, upper)]
+    figures = [f"{shown(row['images_per_s'])}{found.signs_of(row)}{_workers(row)}" for row in (lower, upper)]
     return f"{at}{' to '.join(figures)}: {_ratio(found.of(upper, lower))}"
 
 
 def _ratio(worth: Said) -> str:
-    """Bold where it has an interval; ‡ where the two are of two runs."""
+    """Bold where the verdict is sure; ‡ where the two are of two runs."""
     sign = " ‡" if worth.other_run else ""
     if worth.low is None or worth.high is None:
         return f"{worth.times:.2f}{sign}"
-    return f"**{worth.times:.2f}** [{worth.low:.2f}, {worth.high:.2f}]{sign}"
+    times = f"**{worth.times:.2f}**" if worth.verdict in _SURE else f"{worth.times:.2f}"
+    return f"{times} [{worth.low:.2f}, {worth.high:.2f}]{sign}"
 
 
 def most_intervals(found: Sequence[Findings]) -> int:

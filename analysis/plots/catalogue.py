@@ -124,7 +124,7 @@ class Gallery:
             if others:
                 self._lacking(
                     f"other figures of {len(others)} cells ({heading})",
-                    f"of each of these one is drawn: {several_runs.RULE}",
+                    f"of each of these one is drawn: {several_runs.RULE}; of speed-up the pair of one run first",
                 )
             if of_other_gpus:
                 self._lacking(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -16,7 +18,7 @@ from analysis.plots.bars import Bar
 from analysis.results.cards import card_of, two_cards
 from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import Intervals
-from analysis.results.several_runs import COUNTS, counting
+from analysis.results.several_runs import counting, standing_of_pair
 
 #: The level of tuning that others are held against where it was measured.
 STOCK = "stock"
@@ -27,8 +29,9 @@ _ELSEWHERE = {"†": "† over stock on another GPU", "‡": "‡ over stock of 
 def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str | None = None) -> Figure | None:
     """baseline: a variant. Default: each framework's own stock level where that was measured, else the median framework.
 
-    rows: also those of older runs (several_runs), which have no curve: the baseline is taken of a figure's run, or else of its GPU,
-    where it was measured there. A name has a sign where its own stock level was not.
+    rows: also those whose figures do not count (several_runs). A framework and its stock level are paired as the results page does it
+    (several_runs.standing_of_pair): on one GPU where there is such a pair, and else a name has a sign. With one baseline for all,
+    each figure that counts has the baseline's that suits it best.
     The interval of a ratio is that of two independent figures whose errors are multiplied: their relative half widths add
     as squares. A ratio between two GPUs has none, as no interval over workers knows how cards differ. None where the baseline
     or anything to compare with it is missing.
@@ -36,7 +39,8 @@ def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str 
     known = [row for row in rows if row["images_per_s"]]
     series, every = by_series(counting(known)), by_series(known)
     bases, base_name = _bases(series, baseline)
-    pairs = {one: _pairs(series[one], every[base]) for one, base in bases.items() if one != base}
+    uppers = series if base_name is None else every
+    pairs = {one: _pairs(uppers[one], every[base]) for one, base in bases.items() if one != base}
     pairs = {one: found for one, found in pairs.items() if found}
     if not pairs:
         return None
@@ -79,15 +83,23 @@ def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str 
 
 
 def _pairs(members: Sequence[Row], base: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Rows with the baseline's row of the same batch size, of several that of the same run, or else the same GPU."""
-    found = []
-    for row in members:
-        under = [one for one in base if one["batch_size"] == row["batch_size"]]
-        if under:
-            found.append(
-                (row, max(under, key=lambda one: (not is_wrong(one), *_nearness(row, one), one.get(COUNTS, True))))
-            )
-    return found
+    """Of each batch size the pair of a row and the baseline's that counts (_fitness)."""
+    found: dict[int, list[tuple[Row, Row]]] = {}
+    for row, under in itertools.product(members, base):
+        if row["batch_size"] == under["batch_size"]:
+            found.setdefault(row["batch_size"], []).append((row, under))
+    return [max(found[size], key=_fitness) for size in sorted(found)]
+
+
+def _fitness(pair: tuple[Row, Row]) -> tuple[Any, ...]:
+    """Of several pairs the largest counts: right figures, one GPU, one version, then as the results page has it."""
+    row, under = pair
+    return (
+        not is_wrong(row) and not is_wrong(under),
+        _nearness(*pair)[1],
+        row["framework_version"] == under["framework_version"],
+        *standing_of_pair(*pair),
+    )
 
 
 def _nearness(row: Row, other: Row) -> tuple[bool, bool]:

@@ -20,6 +20,8 @@ class Card(NamedTuple):
 
 
 UNKNOWN = Card()
+#: of two figures, in a sentence that says that nothing is decided between them
+OF_TWO_CARDS = "measured on two GPUs of this kind"
 #: Figures of two cards of one kind that lie further apart than this factor, ends of their intervals taken, are told apart all the
 #: same: more than twice what another H200, host and day changed of any of twelve configurations (1.11; docs/results.md).
 FAR_APART = 1.25

@@ -149,6 +149,16 @@ def standing(row: Row) -> tuple[Any, ...]:
     return row["status"] == "ok", not is_wrong(row), several, created, row["run"], first_gpu
 
 
+def standing_of_pair(upper: Row, lower: Row) -> tuple[Any, ...]:
+    """Of several pairs of two configurations, such as tuned and stock of a framework, the largest counts: workers enough for an
+    interval, then one run, then the newest. What two cards or versions are is for the caller."""
+    return (
+        min(upper["replicates"], lower["replicates"]) > 1,
+        upper["run"] == lower["run"],
+        *(standing(row) for row in (upper, lower)),
+    )
+
+
 def _number(device: str) -> int:
     """3 of gpu3; 0 of cpu."""
     return int(re.sub(r"\D", "", device) or 0)

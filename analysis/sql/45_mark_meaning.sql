@@ -10,7 +10,7 @@ FROM (VALUES
   ('slowdown', 's', 'the hardware slowed the GPU down (heat, power brake) for more than 1 % of the window'),
   ('energy_suspect', 'e', 'the two measurements of energy disagree by more than 5 %, or readings are missing'),
   ('energy_integral', 'i', 'the device has no usable energy counter: energy is the integral of power alone'),
-  ('energy_coarse', 'u', 'energy that is uncertain by more than 2 %: late or few readings, power that changed around the window, or a load in step with the sensor'),
+  ('energy_coarse', 'u', 'energy that is uncertain by more than 2 %: late or few readings, power that changed around the window, or a load in step with the sensor; the mark may be for net energy alone, and gross energy then has no u in tables'),
   ('no_power', 'm', 'no power was recorded while this cell was measured: no energy'),
   ('warm', 'w', 'the GPU had not cooled to the temperature that was asked for when the cell began'),
   ('foreign_processes', 'p', 'other processes were on the GPU'),

@@ -335,22 +335,26 @@ def test_one_workers_figure_is_not_said_to_be_the_cells(build: Callable[..., Any
 def test_the_fastest_cells_recipe_is_offered_by_a_command_that_writes_it(build: Callable[..., Any]) -> None:
     run = measured(build)
 
-    def offer(*folders: Path, words: tuple[str, ...] = ()) -> str | None:
+    def offer(*folders: Path, words: tuple[str, ...] = (), where: str | None = None) -> str | None:
         with open_runs(folders) as database:
-            return recipes.of_the_fastest(database, tables.load(database, Selection()), "./invoke recipe", words)
+            return recipes.of_the_fastest(database, tables.selected(database, where), "./invoke recipe", words)
 
     line = offer(run.folder)
     assert line == f"./invoke recipe {key(8, replicate='')}"
     assert recipes.of_cell(line.split()[-1], [run.folder], Path("data/models")).key == key(8)
     assert offer(run.folder, words=("all",)) == line
     assert offer(run.folder, words=("data/my runs",)) == f"{line} 'data/my runs'"
-    # a newer and slower run has that cell too: the command names the run where that one's figure counts
+    # a newer and slower run has that cell too: of those that were asked for the figure that counts, and the command names its run
+    # where among all runs another one's counts
     newer = build("newer").run_json(model=MODEL, created_utc="2026-02-02T03:04:05Z")
     newer.cell(settings=SETTINGS, durations_ns=[90_000_000] * 40)
     words = ("one", "newer")
     assert offer(run.folder, newer.folder, words=words) == f"{line} one newer", "one worker against two"
     newer.cell(settings=SETTINGS, durations_ns=[90_000_000] * 40, replicate=1)
-    assert offer(run.folder, newer.folder, words=("one", "newer")) == f"{line} {run.folder}"
+    assert offer(run.folder, newer.folder, words=words) == f"./invoke recipe {key(8, '-stock', '')} one newer", (
+        "the fastest of the figures that count"
+    )
+    assert offer(run.folder, newer.folder, words=words, where="run=one") == f"{line} {run.folder}"
 
 
 def test_the_recipe_of_a_sealed_run_is_offered_by_its_archive(
@@ -370,7 +374,9 @@ def test_the_recipe_of_a_sealed_run_is_offered_by_its_archive(
         shutil.copytree(one.folder, folder / one.folder.name)
         seal(folder / one.folder.name)
     monkeypatch.setenv("FRAMEWATT_DATA", str(data.root))
-    tasks._analyze(run_folders([str(folder)], data), default_console(), data, words=[str(folder)], formats=["md"])
+    tasks._analyze(
+        run_folders([str(folder)], data), default_console(), data, words=[str(folder)], formats=["md"], where="run=one"
+    )
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("recipe of the fastest: ")]
     _, *words = shlex.split(line.partition("./invoke ")[2])
     assert words[1:] == [str(folder / f"{run.folder.name}.tar.xz")]

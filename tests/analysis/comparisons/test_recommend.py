@@ -223,7 +223,7 @@ def test_one_worker_recommends_but_is_never_clear(build: Build) -> None:
     code, text = requested([run.folder], Question())
     assert code == 0 and "Best: ONNX Runtime" in text
     assert (
-        "UNCLEAR against PyTorch fp32 at batch 8: a single worker tells nothing of the next one; --replicates 3 or more"
+        "UNCLEAR against PyTorch fp32 at batch 8: one worker tells nothing of the next one; --replicates 3 or more"
         in text
     )
 

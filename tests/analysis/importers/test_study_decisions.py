@@ -29,7 +29,7 @@ def test_batch_256_on_the_a2_belongs_to_onnx_runtime(imported_runs: Mapping[str,
     assert code == 0
     assert "NVIDIA A2" in text
     assert "Best: ONNX Runtime fp32 at batch 256: the highest throughput" in text
-    assert "a single worker tells nothing of the next one; --replicates 3 or more would tell." in text
+    assert "one worker tells nothing of the next one; --replicates 3 or more would tell." in text
 
 
 def test_under_20_ms_and_50_w_on_the_a2(imported_runs: Mapping[str, Path]) -> None:

@@ -21,6 +21,7 @@ from analysis.database.open_runs import open_runs
 from analysis.output import explorer
 from analysis.results import tables
 from analysis.results.all_intervals import all_intervals
+from analysis.results.cards import OF_TWO_CARDS
 from analysis.results.metrics import spoken_of
 from analysis.results.selection import Selection
 from common.stats.intervals import Interval
@@ -309,6 +310,47 @@ def test_a_sentence_for_each_device(build: Build, opened: Opened) -> None:
     assert "PyTorch fp32 at batch 8 has the highest throughput, 79" in found[0]
     assert "; also the shortest latency, 10.04 ms" in found[0]
     assert found[1].endswith("; PyTorch fp32 at batch 8 is 0.50 times as fast as on the CPU quick.")
+
+
+def test_the_sentence_names_what_it_is_about_where_there_is_more_and_against_whom_it_is_unclear(
+    build: Build, opened: Opened
+) -> None:
+    """It spoke of "the NVIDIA H200" in a report of three models, and was sure of what two cards had measured."""
+    runs = [build(f"gpu{n}", device="gpu0", uuid=f"GPU-{n}", device_name="GPU Z") for n in (0, 1)]
+    for run, variant, ms in zip((*runs, runs[0]), ("torch", "onnxrt", "tf"), (10, 10.5, 30), strict=True):
+        for worker in range(3):
+            durations = [int(ms * MS) + i * 1000 for i in range(80)]
+            run.cell(variant, 8, durations_ns=durations, replicate=worker)
+
+    def sentence() -> str:
+        database = opened(*runs)
+        rows = tables.load(database, Selection())
+        (found,) = explorer.device_sentences(explorer.explore(rows, all_intervals(database, rows), {}).groups)
+        return found
+
+    alone = sentence()
+    assert alone.startswith("On the GPU Z, PyTorch fp32 at batch 8 has the highest throughput, 79")
+    unclear = f" (UNCLEAR against ONNX Runtime fp32 at batch 8: {OF_TWO_CARDS})"
+    assert alone.count(unclear) == 2, "of throughput and of latency; TensorFlow is far below on the same card"
+    for worker in range(3):
+        same = [int(10.0001 * MS) + i * 1000 for i in range(80)]
+        runs[0].cell("torchcompile", 8, durations_ns=same, replicate=worker)
+    assert " (UNCLEAR against torch.compile fp32 at batch 8 and 1 more: intervals overlap)" in sentence()
+    runs[0].cell("torch", 8, durations_ns=[9 * MS] * 80, input="uint8")
+    runs[0].cell("torch", 8, durations_ns=[9 * MS] * 80, model="BERT-base")
+    assert sentence().startswith(
+        "On the GPU Z, ResNet50, float32 input: PyTorch fp32 at batch 8 has the highest throughput"
+    )
+
+
+def test_a_sentence_of_one_worker_is_unclear(build: Build, opened: Opened) -> None:
+    run = build()
+    for variant, ms in (("torch", 10), ("onnxrt", 30)):
+        run.cell(variant, 8, durations_ns=[ms * MS + i * 1000 for i in range(80)])
+    database = opened(run)
+    rows = tables.load(database, Selection())
+    (found,) = explorer.device_sentences(explorer.explore(rows, all_intervals(database, rows), {}).groups)
+    assert found.count(" (UNCLEAR against ONNX Runtime fp32 at batch 8: one worker tells nothing of the next one)") == 2
 
 
 def test_the_sentence_of_each_model_counts_in_its_own_item(build: Build, opened: Opened) -> None:

@@ -61,6 +61,7 @@ def test_the_results_say_what_was_gained_lost_and_not_measured(reference: Path, 
         r"1 cell is oom: Keras on JAX fp32",
         r"Plan `reference`: Of the plan's 2,448 cells, 3 workers each, \d+ are whole, 1 with some.*; 2,4\d\d are missing",
         r"driver 580\.1",
+        r"level that these runs have, with float32 input and one inference at a time \(bytes in and offline have sections",
     ):
         assert re.search(pattern, results), pattern
     assert re.search(r"\| MobileNetV3L \| PyTorch fp32 \| \d+.* to \d+.*: \*\*2\.00\*\* \[\d", worth)
@@ -248,6 +249,19 @@ def test_where_joules_disagree_with_speed_is_said_with_both_conditions(tmp_path:
     assert "| ResNet50 | fp32 | PyTorch fp32 tuned takes" in section
 
 
+def test_where_no_energies_can_be_held_against_each_other_that_is_a_plain_sentence(tmp_path: Path) -> None:
+    def build(name: str, **fields: Any) -> RunBuilder:
+        return other_run(tmp_path / "reference" / "old", "20270101-000000_gpu0", "GPU-1")
+
+    metered(build, [("onnxrt", 8, 0.4, 400.0), ("torch", 8, 0.6, 200.0)], workers=1)
+    results, _, _ = reference_docs.parts(tmp_path / "cache", tmp_path / "reference")
+    sentence = (
+        "- One worker each: no place has intervals over workers on one GPU for all energies to compare, so nothing is decided. By the "
+        "figures alone one row is both in 0 of 1 places."
+    )
+    assert sentence in results.splitlines()
+
+
 def test_the_table_of_worth_is_of_the_device_with_most_intervals(tmp_path: Path) -> None:
     """The first has more pairs, the second has several workers."""
     names = {"NVIDIA A2": ("GPU-1", 1, (8, 16, 32)), "NVIDIA H200": ("GPU-2", 3, (8, 32))}
@@ -293,17 +307,36 @@ def test_the_table_of_worth_has_the_ratios_of_the_page_of_results_which_are_thos
             run.cell("torch", 1, slower, model="MobileNetV3L", tuning=tuning, replicate=worker)
     results, _, worth = reference_docs.parts(tmp_path / "cache", tmp_path / "reference")
     (line,) = (line for line in worth.splitlines() if "PyTorch" in line)
-    figures = re.search(r"([\d.,]+)[ a-z]* to ([\d.,]+)[ a-z]*: \*\*([\d.]+)\*\* \[([\d.]+), ([\d.]+)\]", line)
+    figures = re.search(r"([\d.,]+)[ a-z]* to ([\d.,]+)[ a-z]*: ([\d.]+) \[([\d.]+), ([\d.]+)\]", line)
     assert figures is not None
     lower, upper, ratio, low, high = (float(one.replace(",", "")) for one in figures.groups())
     assert ratio == pytest.approx(upper / lower, abs=0.006) and ratio == pytest.approx(3.53, abs=0.02)
     step = results[results.index("### What tuning is worth") :]
-    told = re.search(r"\| PyTorch \|[^|]*\| ([\d.]+) \[([\d.]+), ([\d.]+)\]", step)
+    told = re.search(r"\| PyTorch \|[^|]*\| ([\d.]+) \[([\d.]+), ([\d.]+)\] UNCLEAR", step)
     assert told is not None
     assert (ratio, low, high) == pytest.approx([float(one) for one in told.groups()], abs=0.006)
     with open_runs([run.folder]) as database:
         (seen,) = database.query("FROM worth")
     assert seen["worth"] == pytest.approx(upper / lower, abs=0.006), "and the footers of tables"
+
+
+def test_the_table_of_worth_has_in_bold_what_is_sure_and_tells_of_how_many_workers_a_figure_is(tmp_path: Path) -> None:
+    """A ratio that the page of results calls UNCLEAR was bold, and figures of two workers passed for three."""
+    run = other_run(tmp_path / "reference" / "old", "20270101-000000_gpu0", "GPU-1")
+    for variant, stock, workers in (("torch", 4.0, 3), ("keras", 2.002, 3), ("tf", 4.0, 2), ("onnxrt", 1.0, 3)):
+        measured(run, variant, stock, 1, workers, model="MobileNetV3L", tuning="stock")
+        measured(run, variant, 2.0, 1, 3, model="MobileNetV3L")
+    results, _, worth = reference_docs.parts(tmp_path / "cache", tmp_path / "reference")
+    found = dict(re.findall(r"^\| MobileNetV3L \| ([\w ]+) fp32 \| (.*?) \|", worth, re.MULTILINE))
+    assert re.fullmatch(r"250\.\d to 500\.\d: \*\*2\.00\*\* \[.*\]", found["PyTorch"])
+    assert re.fullmatch(r"499\.\d to 500\.\d: 1\.00 \[.*\]", found["Keras"]), "SAME"
+    assert re.fullmatch(r"250\.\d 2w to 500\.\d: \*\*2\.00\*\* \[.*\]", found["TensorFlow"])
+    assert re.fullmatch(r"(999\.\d|1,00\d) to 500\.\d: \*\*0\.50\*\* \[.*\]", found["ONNX Runtime"])
+    for name, verdict in (("PyTorch", "FASTER"), ("Keras", "SAME"), ("ONNX Runtime", "SLOWER")):
+        assert re.search(rf"\| {name} \| fp32 \| [\d.]+ \[[^|]*\] {verdict} ", results), name
+    assert "(with its 95 % interval over workers; bold: FASTER or SLOWER in docs/results.md)" in worth
+    assert "; 2w: of 2 workers, not 3. " in worth and "3w" not in worth
+    assert "Both sides of a ratio are of one run, so that a figure may be another than in docs/results.md" in worth
 
 
 MODEL = {
@@ -333,7 +366,7 @@ def test_where_recipes_and_the_table_of_worth_choose_another_run_both_say_by_whi
     monkeypatch.setattr(reference_runs, "folders", lambda cache: found)
     pages = reference_recipes.pages(tmp_path / "cache")
     (line,) = (line for line in pages[Path("README.md")].splitlines() if "| tuned |" in line)
-    assert re.search(r"\| 500\.\d to 1,00\d: \*\*2\.00\*\* ", worth), "of one run"
+    assert re.search(r"\| 500\.\d 1w to 1,00\d 1w: \*\*2\.00\*\* ", worth), "of one run"
     assert re.search(r"\| (2,99\d|3,0\d\d) \| 3 \|.*\| 20260102-000000_gpu0 \|", line), "of several workers"
     head = " ".join(pages[Path("README.md")].split())
     assert "Of a cell that several runs measured, the figure is that of the newest run with several workers" in head

@@ -20,7 +20,7 @@ from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import METRICS, spoken_of
 from analysis.results.selection import Selection
 from analysis.results.tables import build as build_tables
-from analysis.results.tables import load
+from analysis.results.tables import load, selected
 from common.errors import UserError
 from common.stats.intervals import Interval
 from tests.analysis.conftest import SECOND, Build, Opened, RunBuilder
@@ -111,6 +111,31 @@ def test_an_interval_without_an_end_is_open(build: Build, opened: Opened) -> Non
     (entry,) = table.entries.values()
     wild = Interval(entry.value or 0.0, 3.32, 7e9, 0.95, 2, 1)
     assert uncertainty(table, entry, {(entry.keys, entry.run, "throughput"): wild}) == " [3.320, open]"
+
+
+def test_an_interval_of_one_worker_has_a_sign_beside_those_over_workers(build: Build, opened: Opened) -> None:
+    """It lacks what differs from worker to worker, so that it looked better than one of three."""
+    run = build()
+    for variant, workers in (("torch", 3), ("onnxrt", 1)):
+        for worker in range(workers):
+            durations = [(5 + worker) * MS + i % 7 * 1000 for i in range(200)]
+            run.cell(variant, 8, durations_ns=durations, replicate=worker)
+
+    def shown(where: str | None = None) -> tuple[dict[str, str], list[str]]:
+        database = opened(run)
+        rows = selected(database, where)
+        (table,) = build_tables(database, rows, ["throughput"])
+        found = report._table(table, all_intervals(database, rows))
+        lines = [line for line in found["footers"] if "one worker alone" in line]
+        return {row["labels"][0]["value"]: row["places"][0]["interval"] for row in found["rows"]}, lines
+
+    intervals, (line,) = shown()
+    assert re.fullmatch(r"\[[\d,.]+, [\d,.]+\] 1w", intervals["onnxrt"])
+    assert re.fullmatch(r"\[[\d,.]+, [\d,.]+\]", intervals["torch"])
+    assert line.startswith("1w  an interval of one worker alone: what differs from worker to worker is not in it")
+    assert shown("variant=torch")[1] == []
+    intervals, (line,) = shown("variant=onnxrt")
+    assert "1w" not in intervals["onnxrt"] and line.startswith("Each interval is of one worker alone: ")
 
 
 SORT = """
@@ -548,6 +573,36 @@ def test_the_first_table_fits_with_all_batch_sizes(undrawn: None, build: Build, 
     assert seen["columns"] == 10
     assert seen["table"] <= seen["room"]
     assert seen["open"] == 0, "where it comes from is folded away"
+
+
+NARROW = """
+const table = document.querySelector("#tables ~ .block table");
+const shown = [...table.tBodies[0].rows[0].cells].filter((cell) => cell.offsetWidth);
+return {
+  below: getComputedStyle(shown[0], "::after").content, labels: shown.filter((cell) => cell.matches(".label")).length,
+  first: shown[1].getBoundingClientRect().right - table.parentNode.getBoundingClientRect().left,
+  room: table.parentNode.clientWidth, tuning: table.tHead.rows[0].cells[2].offsetWidth,
+};
+"""
+
+
+def test_on_a_narrow_screen_no_label_pushes_the_figures_out_of_view(
+    undrawn: None, build: Build, tmp_path: Path, ask: Any
+) -> None:
+    """Framework, precision, level and run took 885 px of the 359 that there were."""
+    runs = []
+    for day in (1, 2):
+        runs.append(build(f"2026010{day}-170349_gpu0").run_json(created_utc=f"2026-01-0{day}T00:00:00Z"))
+        for variant, ms in (("tfxla", 12), ("onnxrt", 20), ("keras", 20))[: 3 if day == 1 else 1]:
+            for tuning in ("stock", "tuned"):
+                runs[-1].cell(variant, 512, durations_ns=[ms * MS + i for i in range(70)], tuning=tuning)
+    made = write_report([run.folder for run in runs], tmp_path / "out", console()).report
+    seen = ask(made, NARROW, tmp_path, 500)  # the least that a window can have
+    assert seen["labels"] == 1 and seen["tuning"] == 0
+    assert re.fullmatch(r'"fp32 (stock|tuned) run 2026010\d-170349_gpu0"', seen["below"])
+    assert seen["first"] <= 340 <= seen["room"]
+    wide = ask(made, NARROW, tmp_path, 1400)
+    assert wide["labels"] == 4 and wide["below"] == "none"
 
 
 def test_provenance_is_said_once(page: Path) -> None:

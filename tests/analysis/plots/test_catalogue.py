@@ -249,7 +249,8 @@ def test_the_median_framework_is_the_usual_baseline(build: Build, opened: Opened
 def test_the_stock_level_is_the_baseline_where_it_was_measured() -> None:
     rows = [
         {"variant": variant, "precision": "fp16", "tuning": tuning, "batch_size": size, "images_per_s": rate * size,
-         "cell_keys": ("k",), "run": "r"}
+         "cell_keys": ("k",), "run": "r", "status": "ok", "replicates": 1, "created_utc": None, "device": "gpu0",
+         "framework_version": "1"}
         for variant, tuning, rate in (
             ("torch", "stock", 10.0), ("torch", "tuned", 20.0), ("torch", "rewritten", 30.0), ("onnxrt", "stock", 40.0),
             ("onnxrt", "tuned", 44.0), ("keras", "tuned", 1.0),

@@ -82,6 +82,10 @@ ROW = {
     "samples": None,
     "seconds_per_image": 0.001,
     "batch_size": 8,
+    "framework_version": "1",
+    "replicates": 1,
+    "created_utc": None,
+    "device": "gpu0",
 }
 
 

@@ -203,12 +203,34 @@ def test_of_two_figures_of_a_cell_plots_draw_the_newest(build: Build, opened: Op
     assert [text for text in gallery.undrawn if text.startswith("other figures of 4 cells (")]
 
 
+#: of a row of the view `comparison`, what a speed-up asks for beside its figure
+OF_A_ROW = {
+    "variant": "torch", "precision": "fp16", "batch_size": 8, "cell_keys": ("k",), "status": "ok", "replicates": 3,
+    "created_utc": None, "device": "gpu0", "device_name": "GPU Z", "framework_version": "1",
+}  # fmt: skip
+
+
+def of_run(run: str, tuning: str, rate: float, counts: bool = True, **more: object) -> dict[str, object]:
+    """On the GPU that the run's name begins with."""
+    return {
+        **OF_A_ROW, "tuning": tuning, "images_per_s": rate, "run": run, "device_uuid": f"GPU-{run[0]}", "counts": counts, **more
+    }  # fmt: skip
+
+
+def test_a_speed_up_is_of_a_pair_of_one_run_as_on_the_page_of_results() -> None:
+    """Newer tuned rows on another GPU once hid the pairs of the run that had both levels."""
+    of_one = [of_run("a1", "stock", 10.0), of_run("a1", "tuned", 40.0, counts=False)]
+    assert bars([*of_one, of_run("b9", "tuned", 50.0)]) == {"PyTorch fp16": 4.0}
+    assert bars([*of_one, of_run("a9", "tuned", 50.0)]) == {"PyTorch fp16": 4.0}, "of one run before one GPU alone"
+    alone = [dict(row, replicates=1) for row in of_one]
+    both = [*alone, of_run("a8", "stock", 20.0, counts=False), of_run("a9", "tuned", 50.0)]
+    assert bars(both) == {"PyTorch fp16 ‡": 2.5}, "several workers before one run"
+    other = of_run("a9", "tuned", 50.0, framework_version="2")
+    assert bars([*alone, other]) == {"PyTorch fp16": 4.0}, "of one version"
+
+
 def test_a_speed_up_is_over_the_baseline_of_the_same_run_and_says_where_it_is_not() -> None:
-    def row(run: str, tuning: str, rate: float, counts: bool = True) -> dict[str, object]:
-        return {
-            "variant": "torch", "precision": "fp16", "tuning": tuning, "batch_size": 8, "images_per_s": rate, "cell_keys": ("k",),
-            "run": run, "device_uuid": f"GPU-{run[0]}", "counts": counts,
-        }  # fmt: skip
+    row = of_run
 
     rows = [
         row("a1", "stock", 10.0, counts=False), row("b1", "stock", 100.0), row("b1", "tuned", 200.0),
@@ -222,10 +244,7 @@ def test_a_speed_up_is_over_the_baseline_of_the_same_run_and_says_where_it_is_no
 def test_a_speed_up_over_stock_of_another_gpu_has_no_interval() -> None:
     measured = (("a", "stock", 10.0), ("a", "tuned", 20.0), ("b", "rewritten", 30.0))
     rows = [
-        {
-            "variant": "torch", "precision": "fp16", "tuning": tuning, "batch_size": size, "images_per_s": rate,
-            "cell_keys": (tuning,), "run": run, "device_uuid": f"GPU-{run}",
-        }
+        of_run(run, tuning, rate, batch_size=size, cell_keys=(tuning,))
         for run, tuning, rate in measured
         for size in (1, 8)
     ]  # fmt: skip

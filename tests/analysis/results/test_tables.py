@@ -51,6 +51,25 @@ def test_a_table_never_mixes_io(database: Database) -> None:
         parse_pivot("io")
 
 
+def test_a_coarse_energy_may_be_the_net_one_alone_and_the_legend_says_so(database: Database) -> None:
+    """A list of cells has the mark beside a gross energy that stands without its sign in every table."""
+    energy = {
+        "joules_per_image": 1.0,
+        "joules_per_image_net": 0.1,
+        "marks": ["energy_coarse"],
+        "gross_coarse": False,
+        "net_coarse": True,
+    }
+    rows = [
+        {**row, **energy} for row in tables.load(database, parse_where("io=host", database)) if row["status"] == "ok"
+    ]
+    gross, net = tables.build(database, rows, ["joules_per_image", "joules_per_image_net"])
+    assert {entry.signs for entry in gross.entries.values()} == {""}
+    assert {entry.signs for entry in net.entries.values()} == {"u"}
+    (line,) = (line for line in net.footers if line.startswith("u  "))
+    assert line.endswith("; the mark may be for net energy alone, and gross energy then has no u in tables")
+
+
 def test_best_rank_status_and_signs(database: Database) -> None:
     table = next(t for t in built(database, "io=host") if t.metric.name == "throughput")
     assert table.rows == (("onnxrt", "fp32"), ("torch", "fp32"), ("tf", "fp32"))
