@@ -6,7 +6,7 @@ Thin on purpose: parse, call common/host or analysis, print.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -123,8 +123,8 @@ MOST_BYTES = 200
 PLAN_HELP = "plan to measure, a file (docs/plans.md) or a name in data/plans; options on the command line override it; default: none"
 
 MISSING_HELP = (
-    "only print, in groups, the cells of --plan that these runs lack, a folder of runs such as data/reference/h100, or 'all'; "
-    "default: off"
+    "only print, in groups, the cells of --plan that these runs lack, comma list, a folder of runs such as data/reference/h100, or "
+    "'all'; default: off"
 )
 
 DRY_RUN_HELP = "only print the runs, the number of cells and the least time they take; default: off"
@@ -888,21 +888,21 @@ def recipe(
         "--max-power-w": max_power_w, "--min-throughput": min_throughput, "--min-precision": min_precision,
         "--price-per-kwh": price_per_kwh, "--where": where,
     }  # fmt: skip
-    _check_none_empty({**limits, "--out": out})
     _check_recipe_options(run, best, [name for name, value in limits.items() if value], out, docs)
     if docs:
         for path in write_all(data.host_cache):
             print(path)
         return
+    file = "" if out == "-" else Path(out).name
     if best:
         objective = objective or "throughput"
         question = _question(
             gpu, objective, max_latency_ms, percentile, max_power_w, min_throughput, min_precision, price_per_kwh
         )
-        folders = _run_folders(run or ["all"], data)
-        made = recipes.best(question, folders, _models(data), where=where or None, cache=data.host_cache / "analysis")
+        folders, cache = _run_folders(run or ["all"], data), data.host_cache / "analysis"
+        made = recipes.best(question, folders, _models(data), where=where or None, cache=cache, file=file)
     else:
-        made = _recipe_of_cell(run, data)
+        made = _recipe_of_cell(run, data, file)
     if made.lack:
         print(f"note: {visible(made.lack)}", file=sys.stderr)
     if out == "-":
@@ -914,7 +914,7 @@ def recipe(
     console.print(escape(f"Recipe: {path}"), highlight=False, soft_wrap=True)
 
 
-def _recipe_of_cell(run: Sequence[str], data: DataFolder) -> Recipe:
+def _recipe_of_cell(run: Sequence[str], data: DataFolder, file: str = "") -> Recipe:
     """run: the cell's key, which may have a folder of runs before it, and then names of runs."""
     from analysis.comparisons import recipes
 
@@ -925,14 +925,7 @@ def _recipe_of_cell(run: Sequence[str], data: DataFolder) -> Recipe:
     runs, _, key = run[0].rpartition("/")
     words = [*([runs] if runs else []), *run[1:]]
     folders = _run_folders(words or ["all"], data)
-    return recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis", words=words)
-
-
-def _check_none_empty(options: Mapping[str, str]) -> None:
-    """Raises UserError for those that were typed with nothing in them, which would count as left out. options: --name -> value."""
-    empty = [name for name, value in options.items() if value == "" and name[2:].replace("-", "_") in typed]
-    if empty:
-        raise UserError(f"{', '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty: give a value, or leave it out")
+    return recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis", words=words, file=file)
 
 
 def _check_recipe_options(run: Sequence[str], best: bool, limits: Sequence[str], out: str, docs: bool) -> None:

@@ -87,16 +87,17 @@ class Recipe:
 
 
 def of_cell(
-    key: str, runs: Sequence[Path], models: Path, cache: Path | None = None, words: Sequence[str] = ()
+    key: str, runs: Sequence[Path], models: Path, cache: Path | None = None, words: Sequence[str] = (), file: str = ""
 ) -> Recipe:
     """The recipe of a cell by its key, with or without the replicate at its end; of several runs that have
     it, the one whose figure counts (several_runs.standing).
 
-    models: the folder in which exported models lie. words: that name the runs on a command line. Raises UserError for an
-    unknown cell, one whose row is damaged, one without settings, one that was not measured to its end, and one that has no recipe.
+    models: the folder in which exported models lie. words: that name the runs on a command line. file: name of the file that it
+    will be, by default the key's. Raises UserError for an unknown cell, one whose row is damaged, one without settings, one that was
+    not measured to its end, and one that has no recipe.
     """
     with open_runs(runs, cache) as database:
-        return _made(database, _found(database, key, words), models)
+        return _made(database, _found(database, key, words), models, file)
 
 
 def of_the_fastest(
@@ -136,8 +137,9 @@ def best(
     models: Path,
     where: str | Sequence[str] | None = None,
     cache: Path | None = None,
+    file: str = "",
 ) -> Recipe:
-    """The recipe of the cell that `invoke recommend` would name, of those that run one inference after the other.
+    """The recipe of the cell that `invoke recommend` would name, of those that run one inference after the other. file: as of_cell.
 
     Raises UserError where none meets the limits, or where cells of several models or ways of io would compete.
     """
@@ -164,7 +166,7 @@ def best(
             near = f"; the nearest is {decision.nearest.name}" if decision.nearest else ""
             raise UserError(f"no cell meets the limits{near}; invoke recommend says by how much")
         row = decision.winner.row
-        return _made(database, _row(database, str(row["run"]), str(row["cell_keys"][0])), models)
+        return _made(database, _row(database, str(row["run"]), str(row["cell_keys"][0])), models, file)
 
 
 def _telling(groups: Sequence[Group]) -> str:
@@ -226,13 +228,13 @@ def _row(database: Database, run: str, key: str) -> Row:
     return database.query("SELECT * FROM results WHERE run = $1 AND cell_key = $2", [run, key])[0]
 
 
-def _made(database: Database, row: Row, models: Path) -> Recipe:
+def _made(database: Database, row: Row, models: Path, file: str) -> Recipe:
     key, run = str(row["cell_key"]), str(row["run"])
     request = _request(database, row, models, _measured(database, row))
     spread = _spread(database, row)
     workers, mean = (spread["workers"], spread["images_per_s"]) if spread else (1, None)
     try:
-        return Recipe(key, run, write(request, _image(row["variant"])), row, workers, mean, request.model.root)
+        return Recipe(key, run, write(request, _image(row["variant"]), file), row, workers, mean, request.model.root)
     except FileNotFoundError as error:
         raise UserError(f"there is no recipe for {key}: {error}") from error
 
@@ -242,19 +244,19 @@ def _request(database: Database, row: Row, models: Path, measured: Sequence[str]
     key, run = str(row["cell_key"]), str(row["run"])
     if row["status"] != "ok":
         raise UserError(f"{key} was not measured to its end ({row['status']}): there is nothing to repeat")
+    about = read_run(database.runs[run]).description
+    if "imported_utc" in about:  # what it has under settings is about the source, and of whatever types
+        raise UserError(f"imported rows have no recipe, and run {run} was imported: measure it with invoke bench first")
     _check_words(row)
     settings = _texts(row, "settings")
     if not settings:
-        raise UserError(
-            f"run {run} has no settings of {key}, as imported ones have none: measure it with invoke bench first"
-        )
+        raise UserError(f"run {run} has no settings of {key}: measure it with invoke bench first")
     if row["scenario"] != "single-stream":
         other = _single_stream(database, row)
         instead = f"take {other}" if other else "measure it with invoke bench --scenario single-stream"
         raise UserError(
             f"{key} is of the scenario {row['scenario']}, and a recipe runs one inference after the other: {instead}"
         )
-    about = read_run(database.runs[run]).description
     return RecipeRequest(
         key=key, variant=row["variant"], tuning=row["tuning"], precision=row["precision"], batch_size=row["batch_size"],
         io=row["io"], gpu=row["device"] != "cpu", settings=settings, model=_model(about, models), input=row["input"],

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from common.errors import UserError
 from common.held_folders import TEMPORARY, is_held
+from common.host import temporary
 from common.host.fleet.worker.scratch import leftovers as fleet_leftovers
 from common.host.frameworks.environments import OF_VERSION, of_versions, size_of
 from common.host.paths import ENVIRONMENTS, DataFolder
@@ -24,13 +25,13 @@ _HELD = (f"models/{TEMPORARY}*", f"models/*/{TEMPORARY}*", f"framework-cache/**/
 
 
 def leftovers(data: DataFolder) -> list[Path]:
-    """Temporary folders and files that a killed run or export did not come to remove."""
+    """Temporary folders and files that a killed run, export or verify did not come to remove."""
     patterns = (
         "results/*/unfinished/*", "results/*/.run.json.*", "results/.probe-*", "results/.importing-*", "results/.*.tar.xz.*",
         *_OLD,
     )  # fmt: skip
     found = [path for pattern in patterns for path in data.root.glob(pattern)]
-    return sorted([*found, *_abandoned(data), *_of_dead_jobs(data), *fleet_leftovers(data)])
+    return sorted([*found, *_abandoned(data), *_of_dead_jobs(data), *fleet_leftovers(data), *temporary.leftovers()])
 
 
 def _abandoned(data: DataFolder) -> list[Path]:

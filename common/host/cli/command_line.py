@@ -7,7 +7,7 @@ import functools
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import Field, fields
 from typing import Any
@@ -36,9 +36,12 @@ def complain(text: str) -> None:
 def for_people(body: Body) -> Body:
     """Errors of a task as one line: exit code 2 for what a user can mend, 130 for Ctrl-C, 143 for SIGTERM, 1 for a fault of ours."""
 
+    defaults = {name: parameter.default for name, parameter in inspect.signature(body).parameters.items()}
+
     @functools.wraps(body)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
+            _refuse_not_given({name: value for name, value in kwargs.items() if name in typed}, defaults)
             return body(*args, **kwargs)
         except UserError as error:
             if kwargs.get("debug"):
@@ -77,10 +80,24 @@ def typed_options(options: type) -> set[str]:
     return {field.name for field in _chosen(options, (), ()) if field.name in typed}
 
 
-def _refuse_not_given(name: str, default: Any, value: Any) -> None:
-    """A negative default means that an option was not given (common/host/plan/options.py), so nobody may type it."""
-    if isinstance(default, (int, float)) and default < 0 and value == default:
-        raise UserError(f"--{name.replace('_', '-')} must not be negative, and {value} is")
+def _refuse_not_given(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raises UserError for what was typed as if it had not been: empty text, and a default of 0 or below, which means that an
+    option was left out (common/host/plan/options.py)."""
+    empty = [
+        f"--{name.replace('_', '-')}" for name in given if given[name] == "" and isinstance(defaults.get(name), str)
+    ]
+    if empty:
+        raise UserError(f"{', '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty: give a value, or leave it out")
+    for name, value in given.items():
+        default = defaults.get(name)
+        if isinstance(default, bool) or not isinstance(default, (int, float)) or default > 0 or value != default:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if default < 0:
+            raise UserError(f"{option} must not be negative, and {value} is")
+        raise UserError(
+            f"{option} must be {'at least 1' if isinstance(default, int) else 'more than zero'}, not {value:g}"
+        )
 
 
 def help_of(
@@ -113,8 +130,6 @@ def takes(
 
         @functools.wraps(body)
         def wrapper(context: Any, **given: Any) -> Any:
-            for name in defaults.keys() & typed & given.keys():
-                _refuse_not_given(name, defaults[name], given[name])
             return body(context, every | given)
 
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -173,7 +173,8 @@ def _explain(error: ParseError, contexts: dict[str, ParserContext]) -> str:
     if not task and word in ("help", "list"):
         return "invoke --list shows the tasks, invoke --help TASK the options of one"
     if task and not word.startswith("-") and not any(name.startswith(f"{word} ") for name in contexts):
-        return f"invoke {task} takes no word '{word}'; its options begin with --, and invoke --help {task} tells them"
+        told = f"invoke {task} takes no word '{word}'; its options begin with --, and invoke --help {task} tells them"
+        return told + _hint(word, error.context)
     others = sorted(
         {str(context.name) for context in contexts.values() if word.startswith("--") and word in context.flags}
     )
@@ -187,6 +188,20 @@ def _explain(error: ParseError, contexts: dict[str, ParserContext]) -> str:
     if family:
         return f"{word} what? there is {', '.join(family)}"
     return str(unknown("option" if word.startswith("-") else "task", word, existing))
+
+
+def _hint(word: str, task: ParserContext | None) -> str:
+    """That several values are one comma list, where a word follows the value of an option that takes such; "" else."""
+    words = sys.argv[1:]
+    for place in (place for place, one in enumerate(words) if one == word):
+        earlier = words[place - 2 : place] if place > 1 else words[:place]
+        option, equals, value = earlier[-1].partition("=") if earlier else ("", "", "")
+        if not equals and len(earlier) == 2:
+            option, value = earlier
+        flag = task.flags.get(option) if task is not None else None
+        if flag is not None and flag.takes_value and "comma list" in (flag.help or ""):
+            return f". {option} takes several as a comma list: {option} {value},{word}"
+    return ""
 
 
 def main() -> None:

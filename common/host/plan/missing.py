@@ -1,7 +1,7 @@
 """Which cells of a plan a set of runs lacks, named in a few lines: cells that differ in one thing stand together.
 
-A cell that failed is there: its row says why. One whose figures are known to be wrong is not. The device does not count: a plan may
-have been measured on any GPU of a kind.
+A cell that failed is there: its row says why. One whose figures are known to be wrong is not. Which GPU it was does not count, for a
+plan may be measured on any; a CPU never stands for a GPU, nor the other way round.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from common.cell import Cell
 from common.host.plan.jobs import PlannedJob
 from common.host.plan.model_terms import ModelTerms
-from common.host.plan.subset import work_key
 from common.schema import INPUTS, IO_MODES, PRECISIONS, TUNINGS
 
 #: what stands together first: a reader asks for a framework and a level before he asks for a worker
 _MERGED = ("batch_size", "precision", "input", "io", "variant", "tuning", "model")
-_NAMES = ("model", "scenario", "tuning", "variant", "precision", "io", "input", "batch_size", "workers")
+_NAMES = ("model", "scenario", "tuning", "variant", "precision", "io", "input", "batch_size", "kind", "workers")
 #: a plan's cells are in random order; these have one for people
 _ORDER = (*PRECISIONS, *IO_MODES, *TUNINGS, *INPUTS)
 Values = tuple[str | int, ...]
@@ -47,6 +46,7 @@ class Group:
         words += [f"{_listed(self.of('input'))} input"] if self.of("input") != ("float32",) else []
         words += [_listed(self.of("scenario"))] if self.of("scenario") != ("single-stream",) else []
         words += [f"batch {_listed(self.of('batch_size'))}"]
+        words += [f"on a {kind}" for kind in self.of("kind") if kind]
         words += [f"{workers} workers lacking" for workers in self.of("workers") if workers != _ALL]
         return f"{'; '.join(words)}: {self.cells:,} {'cell' if self.cells == 1 else 'cells'}"
 
@@ -98,34 +98,57 @@ class Missing:
 
 
 def missing(jobs: Iterable[PlannedJob], there: There) -> Missing:
-    """What of these jobs is not among the cells that are there, of whatever device."""
-    have = {work_key(key) for key in there.keys - there.wrong}
-    planned = {work_key(cell.key): cell for job in jobs for cell in job.cells}
+    """What of these jobs is not among the cells that are there, on whichever device of its kind."""
+    have = {_work(key) for key in there.keys - there.wrong}
+    planned = {_work(cell.key): cell for job in jobs for cell in job.cells}
     workers: dict[str, list[bool]] = {}
     # one cell for all of a configuration's workers
     configurations = {_without_worker(key): cell for key, cell in planned.items()}
     for key in planned:
         workers.setdefault(_without_worker(key), []).append(key in have)
     asked = [len(found) for found in workers.values()]
-    wrong = {_without_worker(work_key(key)) for key in there.wrong}
+    wrong = {_without_worker(_work(key)) for key in there.wrong}
     return Missing(
         cells=len(workers),
         whole=sum(all(found) for found in workers.values()),
         part=sum(any(found) and not all(found) for found in workers.values()),
         workers=(min(asked, default=0), max(asked, default=0)),
-        groups=tuple(_grouped([(configurations[name], found) for name, found in workers.items() if not all(found)])),
+        groups=tuple(
+            _grouped(
+                [(configurations[name], found) for name, found in workers.items() if not all(found)],
+                several_kinds=len({_kind(cell.device) for cell in planned.values()}) > 1,
+            )
+        ),
         wrong=sum(name in wrong and not any(found) for name, found in workers.items()),
     )
+
+
+def _kind(device: str) -> str:
+    return "CPU" if device == "cpu" else "GPU"
+
+
+def _work(cell_key: str) -> str:
+    """A cell's key with the kind of its device for the device."""
+    rest, device, worker = cell_key.rsplit("_", 2)
+    return f"{rest}_{_kind(device)}_{worker}"
 
 
 def _without_worker(key: str) -> str:
     return key.rpartition("_")[0]
 
 
-def _grouped(cells: Sequence[tuple[Cell, Sequence[bool]]]) -> list[Group]:
-    """Few groups that hold these cells, each with which of its workers are there, and no others, in the order of a plan."""
+def _grouped(cells: Sequence[tuple[Cell, Sequence[bool]]], several_kinds: bool) -> list[Group]:
+    """Few groups that hold these cells, each with which of its workers are there, and no others, in the order of a plan.
+
+    several_kinds: of devices, so that a group is to say which its cells are of.
+    """
     groups: list[tuple[Values, ...]] = [
-        (*((_value(cell, name),) for name in _NAMES[:-1]), (_lacking(found),)) for cell, found in cells
+        (
+            *((_value(cell, name),) for name in _NAMES[:-2]),
+            (_kind(cell.device) if several_kinds else "",),
+            (_lacking(found),),
+        )
+        for cell, found in cells
     ]
     for name in _MERGED:
         place = _NAMES.index(name)

@@ -347,6 +347,8 @@ def read_plan(name: str, typed: Mapping[str, Any], console: Console) -> PlanFile
     """The plan with what was typed beside it, which is said. Raises UserError with line and key."""
     plan = read(find(name))
     for option, value in typed.items():
+        if all(getattr(one.options, option) == value for one in plan.sweeps):
+            continue
         in_plan = " and ".join(plan.values_of(option))
         console.print(
             escape(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,8 +134,11 @@ def packages(request: RecipeRequest, image: Image) -> dict[str, str]:
     return named if own is None or own in {named.get(name) for name in names} else {request.variant: own, **named}
 
 
-def write(request: RecipeRequest, image: Image) -> str:
-    """The program. Raises UserError, in one line, where this cell has none: no template, or what the template refuses."""
+def write(request: RecipeRequest, image: Image, file: str = "") -> str:
+    """The program. file: name of the file that it will be, by default the key's.
+
+    Raises UserError, in one line, where this cell has none: no template, or what the template refuses.
+    """
     if not has_recipe(image):
         raise UserError(f"{request.variant} has no recipe: images/{image.name} has no {TEMPLATE}")
 
@@ -165,9 +169,10 @@ def write(request: RecipeRequest, image: Image) -> str:
     environment.globals.update(refuse=refuse, needed=sources.needed)
     template_of = environment.get_template(TEMPLATE).render
     known = packages(request, image)
+    named = shlex.quote(file or file_name(request.key))
 
     def render(versions: Mapping[str, str]) -> str:
-        return template_of(asked=request, settings=request.settings, file=file_name(request.key), packages=versions)
+        return template_of(asked=request, settings=request.settings, file=named, packages=versions)
 
     try:
         text = render(known)

@@ -43,7 +43,7 @@ from common.host.runners.containers.limits import Limits
 from common.host.runners.containers.ownership import container_user, lent
 from common.host.runners.containers.runner import DockerRunner
 from common.host.runners.jobs import INSIDE_RUN, inside_container
-from common.host.verify.command import Case, SideEnded, SideProcess
+from common.host.verify.command import Case, SideEnded, SideProcess, side_environment
 from common.model_files import ModelFiles
 from common.stats.intervals import Interval
 from common.stats.pairs import alternate, interval_of, latency_ratios, throughput_ratios
@@ -84,7 +84,7 @@ class Bench:
         job = self.case.job(folder)
         job.write(folder / "job.json")
         command = [str(self.case.interpreter), "-m", "common.harness.interleaved_side", str(folder / "job.json")]
-        side = SideProcess("the local process", command, worker_environment(job), folder / "local.log")
+        side = SideProcess("the local process", command, side_environment(job), folder / "local.log")
         try:
             side.facts()
             yield side

@@ -12,7 +12,6 @@ noise many times as large.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from rich.table import Table
 
 from common.errors import UserError
 from common.harness import interleaved_side, parity
-from common.harness.environment import worker_environment
 from common.host import models
 from common.host.cli import parsing as opt
 from common.host.cli.progress import Steps
@@ -34,7 +32,8 @@ from common.host.devices import the_cpu
 from common.host.frameworks.registry import all_variants, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.runners.local import LocalRunner
-from common.host.verify.command import Case, SideEnded, SideProcess, arrays_of
+from common.host.temporary import temporary_folder
+from common.host.verify.command import Case, SideEnded, SideProcess, arrays_of, side_environment
 from common.stats import comparison
 from common.stats.intervals import Interval, percentile_draws
 from common.stats.pairs import alternate, latency_ratios
@@ -78,7 +77,7 @@ def both_front_ends(case: Case, folder: Path) -> Iterator[tuple[SideProcess, Sid
             job = case.job(place)
             job.write(place / "job.json")
             command = [str(case.interpreter), "-m", module, str(place / "job.json")]
-            sides.append(SideProcess(f"the {name}", command, worker_environment(job), folder / f"{name}.log"))
+            sides.append(SideProcess(f"the {name}", command, side_environment(job), folder / f"{name}.log"))
         for side in sides:
             side.facts()
         difference = max(
@@ -102,7 +101,7 @@ def cost_of(case: Case, rounds: int, pairs: int, block_s: float) -> Cost:
     cpu_ratios: list[list[float]] = []
     durations: dict[str, list[int]] = {name: [] for name in SIDES}
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory(prefix="framewatt-") as name, both_front_ends(case, Path(name)) as sides:
+        with temporary_folder("notebook") as folder, both_front_ends(case, folder) as sides:
             for side in sides:  # both warm on the machine as it is with both of them
                 side.block(block_s)
             found, cpu = _alternating_pairs(*sides, pairs, block_s)

@@ -10,7 +10,7 @@ launches and waits of the host are there the largest share of an inference.
 from __future__ import annotations
 
 import os
-import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +20,7 @@ from common.errors import UserError
 from common.host import models
 from common.host.devices import Device, choose_devices
 from common.host.doctor.harness_overhead import harness_overhead
-from common.host.frameworks.registry import load_images
+from common.host.frameworks.registry import Image, Variant, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.model_terms import inputs_of
 from common.host.plan.options import Options
@@ -28,6 +28,7 @@ from common.host.plan.request import precisions_for, variants_for
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
 from common.host.selfbench import containers
+from common.host.temporary import temporary_folder
 from common.host.verify.command import Case, SideEnded, SideProcess
 from common.stats.pairs import alternate, interval_of, throughput_ratios
 
@@ -61,18 +62,17 @@ def sidecar_ratios(case: Case, folder: Path, pairs: int) -> list[float]:
         side.close()
 
 
-def _cases(options: Options, device: Device, data: DataFolder, console: Console) -> list[Case]:
-    images = load_images(IMAGES)
-    by_name = {image.name: image for image in images}
-    variants = variants_for(options, images, [device], console)
-    precisions = precisions_for(options, variants, device.kind)
-    runner = LocalRunner(by_name, options.python or None)
+def _cases(
+    options: Options, variants: list[Variant], precisions: Sequence[str], runner: LocalRunner, images: Mapping[str, Image],
+    device: Device, data: DataFolder, console: Console,
+) -> list[Case]:  # fmt: skip
+    """With all that they need: environments, the model."""
     runner.prepare(variants, device.kind, lambda *step: None)
     model = runner.ensure_model(options.model, data, models.export_options_of(options), lambda *step: None)
     (fed,) = inputs_of(("float32",), model, console)
     return [
         Case(
-            variant, by_name[variant.image], "tuned", precision, BATCH_SIZE, "device", runner.interpreter(variant.image), model,
+            variant, images[variant.image], "tuned", precision, BATCH_SIZE, "device", runner.interpreter(variant.image), model,
             device, data.framework_cache(variant.image), None, str(BATCH_SIZE), fed,
         )
         for variant in variants
@@ -87,8 +87,13 @@ def measure(options: Options, console: Console, data: DataFolder, pairs: int = P
     if len(devices) != 1:
         raise UserError(f"selfbench measures on one device at a time, not on {len(devices)}")
     device = devices[0]
+    images = load_images(IMAGES)
+    variants = variants_for(options, images, [device], console)
+    precisions = precisions_for(options, variants, device.kind)
+    by_name = {image.name: image for image in images}
+    runner = LocalRunner(by_name, options.python or None)
     with locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"):
-        cases = _cases(options, device, data, console)
+        cases = _cases(options, variants, precisions, runner, by_name, device, data, console)
         console.print(
             escape(f"{device.product}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f} before"), highlight=False
         )
@@ -98,9 +103,9 @@ def measure(options: Options, console: Console, data: DataFolder, pairs: int = P
             highlight=False,
         )
         for case in cases:
-            with tempfile.TemporaryDirectory(prefix="framewatt-") as name:
+            with temporary_folder("overhead") as folder:
                 try:
-                    ratio = interval_of([sidecar_ratios(case, Path(name), pairs)])
+                    ratio = interval_of([sidecar_ratios(case, folder, pairs)])
                 except SideEnded as error:
                     raise UserError(str(error)) from error
             console.print(

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,13 +25,14 @@ from common.host import models
 from common.host.cli import parsing as opt
 from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices
-from common.host.frameworks.registry import load_images
+from common.host.frameworks.registry import Image, Variant, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.model_terms import inputs_of
 from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, variants_for
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
+from common.host.temporary import temporary_folder
 from common.host.verify.command import Case, SideEnded, SideProcess, thread_count
 from common.stats.intervals import Interval
 from common.stats.pairs import alternate, interval_of, latency_ratios
@@ -107,33 +108,58 @@ def orders_of(kind: str, batch_sizes: str) -> list[tuple[int, int]]:
     return orders
 
 
-def _cases(options: Options, device: Device, data: DataFolder, console: Console) -> list[tuple[Case, int]]:
-    orders = orders_of(device.kind, options.batch_sizes)
+@dataclass(frozen=True)
+class _Asked:
+    """What the options ask for on a device."""
+
+    orders: Sequence[tuple[int, int]]
+    images: Mapping[str, Image]
+    variants: list[Variant]
+    precisions: Sequence[str]
+    threads: int | None
+    runner: LocalRunner
+
+
+def _asked(options: Options, device: Device, console: Console) -> _Asked:
+    """Makes nothing. Raises UserError."""
     images = load_images(IMAGES)
     by_name = {image.name: image for image in images}
     variants = variants_for(options, images, [device], console)
-    precisions = precisions_for(options, variants, device.kind)
-    runner = LocalRunner(by_name, options.python or None)
+    return _Asked(
+        orders_of(device.kind, options.batch_sizes),
+        by_name,
+        variants,
+        precisions_for(options, variants, device.kind),
+        thread_count(options, device),
+        LocalRunner(by_name, options.python or None),
+    )
+
+
+def _cases(
+    asked: _Asked, options: Options, device: Device, data: DataFolder, console: Console
+) -> list[tuple[Case, int]]:
+    """With all that they need: environments, the model."""
+    runner = asked.runner
     steps = Steps(console)
     with steps.show("Setting up") as on_step:
-        runner.prepare(variants, device.kind, on_step)
+        runner.prepare(asked.variants, device.kind, on_step)
     with steps.show("Exporting the model") as on_step:
         model = runner.ensure_model(options.model, data, models.export_options_of(options), on_step)
     (fed,) = inputs_of(("float32",), model, console)
     io = "host" if device.kind == "cpu" else "device"
-    sizes = ",".join(str(size) for size in sorted({size for pair in orders for size in pair}))
+    sizes = ",".join(str(size) for size in sorted({size for pair in asked.orders for size in pair}))
     return [
         (
             Case(
-                variant, by_name[variant.image], "tuned", precision, batch_size, io, runner.interpreter(variant.image), model,
-                device, data.framework_cache(variant.image), thread_count(options, device), sizes, fed,
+                variant, asked.images[variant.image], "tuned", precision, batch_size, io, runner.interpreter(variant.image), model,
+                device, data.framework_cache(variant.image), asked.threads, sizes, fed,
             ),
             before,
         )
-        for variant in variants
-        for precision in precisions
+        for variant in asked.variants
+        for precision in asked.precisions
         if precision in variant.precisions(device.kind)
-        for batch_size, before in orders
+        for batch_size, before in asked.orders
     ]  # fmt: skip
 
 
@@ -148,8 +174,9 @@ def measure(options: Options, console: Console, data: DataFolder, rounds: int = 
     if len(devices) != 1:
         raise UserError(f"selfbench measures on one device at a time, not on {len(devices)}")
     device = devices[0]
+    asked = _asked(options, device, console)
     with locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"):
-        cases = _cases(options, device, data, console)
+        cases = _cases(asked, options, device, data, console)
         when, load = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.getloadavg()[0]
         console.print(
             escape(f"{device.product}, {os.cpu_count()} CPUs, load {load:.2f} before, {when}"), highlight=False
@@ -157,9 +184,9 @@ def measure(options: Options, console: Console, data: DataFolder, rounds: int = 
         failed = False
         for case, before in cases:
             what = f"{case.variant.name} {case.precision} batch {case.batch_size}, after batch {before} / alone"
-            with tempfile.TemporaryDirectory(prefix="framewatt-") as name:
+            with temporary_folder("order") as folder:
                 try:
-                    ratio = compare(case, before, Path(name), rounds)
+                    ratio = compare(case, before, folder, rounds)
                 except SideEnded as error:  # the other frameworks are measured all the same
                     failed = True
                     console.print(

@@ -19,7 +19,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +36,7 @@ from common.cpu_limits import default_threads
 from common.errors import UserError
 from common.harness import other_load, parity
 from common.harness.environment import worker_environment
+from common.harness.job_end import ended_by
 from common.host import models
 from common.host.children import dying_with_parent
 from common.host.cli import parsing as opt
@@ -53,6 +53,7 @@ from common.host.recipes.program import TEMPLATE, RecipeRequest, has_recipe, wri
 from common.host.runners.jobs import Places, job_of
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
+from common.host.temporary import temporary_folder
 from common.job import Job, Settings
 from common.model_files import ModelFiles, Tensor
 from common.schema import INPUTS, IO_MODES
@@ -158,7 +159,14 @@ class SideProcess:
     def _answer(self, field: str, patience: float) -> dict[str, Any]:
         """The next answer that has the field."""
         assert self._process.stdout is not None
-        watchdog = Timer(patience, self._process.kill)
+        hung = False
+
+        def end() -> None:
+            nonlocal hung
+            hung = True
+            self._process.kill()
+
+        watchdog = Timer(patience, end)
         watchdog.start()
         try:
             for line in self._process.stdout:
@@ -171,7 +179,8 @@ class SideProcess:
             watchdog.cancel()
         code = self._process.wait()
         words = self._log.read_text(errors="replace").strip().splitlines()
-        raise SideEnded(f"{self._name} ended with exit code {code}: {words[-1] if words else 'it said nothing'}")
+        end_of_it = f"gave no answer within {patience:g} s and was ended" if hung else ended_by(code)
+        raise SideEnded(f"{self._name} {end_of_it}: {words[-1] if words else 'it said nothing'}")
 
     def cpu_s(self) -> float | None:
         """CPU time of the process so far, all its threads; None where the kernel does not tell."""
@@ -197,6 +206,13 @@ class SideProcess:
             self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+
+def side_environment(job: Job) -> dict[str, str]:
+    """A worker's variables; what frameworks drop in $TMPDIR goes with the job's folder, as in a run with the supervisor's."""
+    temporary = Path(job.run_dir).resolve() / "tmp"
+    temporary.mkdir(exist_ok=True)
+    return {**worker_environment(job), "TMPDIR": str(temporary)}
 
 
 @dataclass(frozen=True)
@@ -234,7 +250,7 @@ class Case:
     def environment(self, job: Job) -> dict[str, str]:
         """What a process of either side is given: a worker's variables, and the case's device as the only one in sight."""
         return {
-            **worker_environment(job),
+            **side_environment(job),
             "CUDA_VISIBLE_DEVICES": self.device.uuid if self.device.kind == "gpu" else "",
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
             # TensorRT builds one engine for all of these, in minutes
@@ -403,6 +419,7 @@ def verify(
     models.check(models.source(options.model), export_options)
     by_name = {image.name: image for image in images}
     runner = LocalRunner(by_name, options.python or None)
+    threads = thread_count(options, device)
     with locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"):
         steps = Steps(console)
         with steps.show("Setting up") as on_step:
@@ -415,7 +432,7 @@ def verify(
         cases = [
             Case(
                 variant, by_name[variant.image], tuning, precision, batch_size, io, runner.interpreter(variant.image), model, device,
-                data.framework_cache(variant.image), thread_count(options, device), engine_for, fed,
+                data.framework_cache(variant.image), threads, engine_for, fed,
             )
             for variant in variants
             for precision in precisions
@@ -472,7 +489,7 @@ def _compare_all(
         elif not has_recipe(case.image):  # before minutes are spent on an engine
             found.append(LoopComparison(*row, reason=f"images/{case.image.name} has no {TEMPLATE}", input=case.input))
         else:
-            with tempfile.TemporaryDirectory(prefix="framewatt-verify-") as folder:
-                found.append(compare(case, pairs, block_seconds, Path(folder)))
+            with temporary_folder("verify") as folder:
+                found.append(compare(case, pairs, block_seconds, folder))
         on_row(found[-1])
     return found

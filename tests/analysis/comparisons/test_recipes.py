@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from invoke.context import Context
 
 import tasks
 from analysis.comparisons import recipes
@@ -206,6 +207,27 @@ def test_a_form_that_the_model_lacks_is_one_line(build: Callable[..., Any]) -> N
     run.run_json(model={**MODEL, "onnx": None})
     with pytest.raises(UserError, match="model ResNet50 has no onnx form"):
         recipes.of_cell(key(), [run.folder], Path("data/models"))
+
+
+@pytest.mark.parametrize("settings", ['{"images_per_pass": 512, "passes": 3, "tf32": "unknown"}', "", SETTINGS])
+def test_an_imported_row_has_no_recipe_and_is_not_called_damaged(build: Callable[..., Any], settings: str) -> None:
+    run = measured(build, settings=settings)
+    run.run_json(model=MODEL, imported_utc="2026-01-02T03:04:05+00:00")
+    with pytest.raises(UserError, match=r"^imported rows have no recipe, and run one was imported: measure it"):
+        recipes.of_cell(key(), [run.folder], Path("data/models"))
+
+
+def test_the_head_names_the_file_that_is_written(
+    build: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FRAMEWATT_DATA", str(tmp_path / "data"))
+    run, file = measured(build), tmp_path / "my best.py"
+    for given in ({"run": [str(run.folder)], "best": True}, {"run": [key(), str(run.folder)]}):
+        file.unlink(missing_ok=True)
+        tasks.recipe.body(Context(), out=str(file), **given)
+        assert "\n    python 'my best.py' [MODEL]" in file.read_text()
+    assert f"\n    python {key()}.py [MODEL]" in recipes.of_cell(key(), [run.folder], tmp_path).text
+    assert capsys.readouterr().out.endswith(f"Recipe: {file}\n")
 
 
 def test_a_file_that_is_no_recipe_is_not_overwritten(build: Callable[..., Any], tmp_path: Path) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from common.held_folders import TEMPORARY, holding
+from common.host import temporary
 from common.host.cleaning import leftovers
-from common.host.paths import DataFolder
+from common.host.paths import ROOT, DataFolder
 from common.host.runs import archive
 from common.host.runs.archive import seal, unpacked
+from common.host.temporary import temporary_folder
 from tests.common.host.runs.test_find import make_run
 
 PLACES = (
@@ -37,6 +42,44 @@ def test_what_a_kill_left_of_a_whole_write_goes_and_what_is_held_stays(tmp_path:
     with holding(at_work):
         assert leftovers(data) == [left]
     assert leftovers(data) == [at_work, left]
+
+
+def test_what_a_killed_verify_left_goes_and_what_is_held_or_another_users_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    left, not_ours = tmp_path / "tmp" / "framewatt-verify-abc", tmp_path / "tmp" / "framewatt-verify-link"
+    (left / "tmp").mkdir(parents=True)
+    (left / "tmp" / "ccabcdef.s").write_text("half")
+    not_ours.symlink_to(tmp_path)
+    (tmp_path / "tmp" / "framewatt-other-abc").mkdir()
+    data = DataFolder(tmp_path / "data")
+    with temporary_folder("verify") as held, temporary_folder("order"):
+        assert held.parent == left.parent
+        assert leftovers(data) == [left]
+    assert not held.exists()
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    assert leftovers(data) == []
+
+
+def test_a_killed_process_leaves_what_clean_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    program = (
+        "import time\nfrom common.host.temporary import temporary_folder\n"
+        "with temporary_folder('verify'):\n    print(flush=True)\n    time.sleep(3600)\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (folder,) = tmp_path.glob("framewatt-verify-*")
+        assert temporary.leftovers() == []
+        process.kill()
+        process.wait()
+    assert temporary.leftovers() == [folder]
 
 
 def test_links_that_containers_made_are_not_followed(tmp_path: Path) -> None:

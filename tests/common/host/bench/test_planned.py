@@ -134,6 +134,14 @@ def test_what_was_typed_beside_wins_and_is_said(file: Path) -> None:
     assert "--io device overrides two.toml\n" in output(out)
 
 
+def test_what_was_typed_as_the_plan_has_it_overrides_nothing(file: Path) -> None:
+    (value,) = {one.options.framework for one in read_plan(str(file), {}, console()).sweeps}
+    out = console()
+    plan = read_plan(str(file), {"framework": value, "io": "host", "tuning": "stock"}, out)
+    assert {(one.options.framework, one.options.io) for one in plan.sweeps} == {(value, "host")}
+    assert output(out) == "--tuning stock overrides two.toml\n"
+
+
 @pytest.mark.parametrize(
     ("lines", "words"),
     [

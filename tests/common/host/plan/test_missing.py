@@ -9,9 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.results import planned_cells
+from common.cell import Cell
 from common.host.bench.dry_run import print_missing
+from common.host.frameworks.registry import Variant
 from common.host.paths import DataFolder
 from common.host.plan import plan_file
+from common.host.plan.jobs import PlannedJob
 from common.host.plan.missing import Missing, There, missing
 from common.host.plan.plan_file import PlanFile
 from common.host.runs.run import Run
@@ -56,14 +59,52 @@ def test_all_of_a_plan_is_missing_where_nothing_ran(images: Path, tmp_path: Path
     assert "Of the plan's 4 cells, 2 workers each, 0 are whole; 4 are missing." in said
 
 
-def test_cells_of_several_runs_and_of_another_device_are_there(images: Path, tmp_path: Path) -> None:
-    one = run_with(tmp_path / "one", *(KEY.format(1, "host", "gpu3", worker) for worker in (0, 1)))
+def test_cells_of_several_runs_are_there(images: Path, tmp_path: Path) -> None:
+    one = run_with(tmp_path / "one", *(KEY.format(1, "host", "cpu", worker) for worker in (0, 1)))
     two = run_with(tmp_path / "two", KEY.format(8, "host", "cpu", 1), KEY.format(64, "host", "cpu", 0))
     found, _ = found_in(plan_of(tmp_path), [one, two], images)
     assert (found.cells, found.whole, found.part, found.lacking) == (4, 1, 1, 2)
     assert found.lines() == [
         "MobileNetV3L tuned: abacus; fp32; io host; batch 8; 1 of 2 workers lacking: 1 cell",
         "MobileNetV3L tuned: abacus; fp32; io device; batch 8, 32: 2 cells",
+    ]
+
+
+def job_of(keys: list[str]) -> PlannedJob:
+    """Of the cells of these keys, which differ in batch size, device and worker."""
+    cells = tuple(
+        Cell(
+            model="MobileNetV3L", variant="abacus", precision="fp32", batch_size=int(key.split("_b")[1][:4]), io="host",
+            device=key.split("_")[-2], replicate=int(key[-1]),
+        )
+        for key in keys
+    )  # fmt: skip
+    assert [cell.key for cell in cells] == keys
+    variant = Variant("abacus", "abacus", "Abacus", None, ("fp32",), ("fp32",), None, None, "")
+    return PlannedJob(variant, "fp32", 0, cells[0].device, cells)
+
+
+def test_any_gpu_stands_for_a_gpu_and_none_for_a_cpu() -> None:
+    """A plan for the CPU was whole by runs of a GPU, and one for a GPU lacked only workers where a CPU had run one."""
+    on = {device: [KEY.format(1, "host", device, worker) for worker in (0, 1)] for device in ("cpu", "gpu0", "gpu3")}
+
+    def found(planned: str, measured: str) -> tuple[int, int, int]:
+        result = missing([job_of(on[planned])], There(frozenset(on[measured])))
+        return result.whole, result.part, result.lacking
+
+    assert found("gpu0", "gpu3") == found("cpu", "cpu") == (1, 0, 0)
+    assert found("cpu", "gpu0") == found("gpu0", "cpu") == (0, 0, 1)
+    known_wrong = There(frozenset(on["cpu"]), frozenset(on["cpu"]))
+    assert missing([job_of(on["gpu0"])], known_wrong).wrong == 0
+
+
+def test_a_plan_of_cpu_and_gpu_says_of_which_a_group_is() -> None:
+    keys = [KEY.format(size, "host", device, 0) for device in ("cpu", "gpu0") for size in (1, 8)]
+    found = missing([job_of(keys[:2]), job_of(keys[2:])], There(frozenset(keys[:1])))
+    assert (found.cells, found.whole, found.lacking) == (4, 1, 3)
+    assert found.lines() == [
+        "MobileNetV3L tuned: abacus; fp32; io host; batch 8; on a CPU: 1 cell",
+        "MobileNetV3L tuned: abacus; fp32; io host; batch 1, 8; on a GPU: 2 cells",
     ]
 
 

@@ -85,12 +85,14 @@ def test_a_framework_that_cannot_be_measured_costs_its_own_line_alone(
         order, "compare", lambda case, before, folder, rounds: COMPARE(case, before, folder, rounds, 11, 0.005)
     )
     console = Console(width=200, record=True, file=io.StringIO())
-    assert order.measure(Options(framework="x", device="cpu"), console, DataFolder(tmp_path / "data"), rounds=1) == 1
+    assert (
+        order.measure(Options(framework="onnxrt", device="cpu"), console, DataFolder(tmp_path / "data"), rounds=1) == 1
+    )
     lines = [line for line in console.export_text().splitlines() if line.startswith("product")]
     assert lines[0] == "product fp32 batch 2, after batch 4 / alone: not measured: the worker after: four is too many"
     assert "after batch 8 / alone: " in lines[1] and ", 1 round of 11 pairs " in lines[1]
     with pytest.raises(UserError, match="--rounds"):
-        order.measure(Options(framework="x", device="cpu"), console, DataFolder(tmp_path / "data"), rounds=0)
+        order.measure(Options(framework="onnxrt", device="cpu"), console, DataFolder(tmp_path / "data"), rounds=0)
 
 
 COMPARE = order.compare

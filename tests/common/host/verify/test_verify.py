@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,7 @@ def test_a_recipe_with_another_output_is_off_however_equal_its_times(make_case: 
             "the recipe ended with exit code 7: out of luck",
         ),
         (2, "os._exit(1)", "the recipe ended with exit code 1: it said nothing"),
+        (2, "os.kill(os.getpid(), 9)", "the recipe was ended by SIGKILL: it said nothing"),
     ],
 )
 def test_a_side_that_cannot_is_the_rows_reason(
@@ -133,7 +135,25 @@ def test_a_side_that_hangs_is_ended(make_case: Make, tmp_path: Path, monkeypatch
     monkeypatch.setattr("common.host.verify.command.BLOCK_GRACE_SECONDS", 0.3)
     monkeypatch.setattr("common.host.verify.command.READY_SECONDS", 5.0)
     row = compare(make_case(infer="time.sleep(0 if calls == 1 else 60)"), 11, 0.01, tmp_path)
-    assert row.reason.startswith("the recipe ended with exit code -9")
+    assert row.reason.startswith("the recipe gave no answer within 5 s and was ended: ")
+
+
+def test_what_the_sides_drop_in_tmpdir_lies_in_the_rows_folder(make_case: Make, tmp_path: Path) -> None:
+    """Compilers' files stayed in /tmp, also when both sides came to their end."""
+    case = make_case(begin="import tempfile; tempfile.mkstemp(suffix='.s')")
+    adapter = case.image.folder / "adapter.py"
+    dropping = "        import tempfile\n        tempfile.mkstemp(suffix='.py')\n"
+    adapter.write_text(adapter.read_text().replace("        batch = only(", f"{dropping}        batch = only("))
+    folder = tmp_path / "row"
+    folder.mkdir()
+    assert compare(case, 11, 0.005, folder).reason == ""
+    assert {path.suffix for path in (folder / "tmp").iterdir()} == {".s", ".py"}
+    place = tmp_path / "order"
+    place.mkdir()
+    with order.both_orders(case, 8, place):
+        pass
+    for name in ("after", "alone"):
+        assert {path.suffix for path in (place / name / "tmp").iterdir()} == {".py"}
 
 
 def test_a_drift_of_the_machine_meets_both_and_leaves_the_ratio() -> None:
@@ -249,14 +269,15 @@ def test_the_cpu_time_of_a_side_is_that_of_its_process(tmp_path: Path) -> None:
         ({"io": "disk"}, 16, 1.0, "unknown io 'disk'"),
         ({"input": "bits"}, 16, 1.0, "unknown input 'bits'"),
         ({"model": "Nothing50"}, 16, 1.0, "Nothing50"),
+        ({"threads": -2}, 16, 1.0, "--threads must be at least 1, not -2"),
     ],
 )
 def test_bad_values_are_said_before_anything_is_made(
-    tmp_path: Path, options: dict[str, str], pairs: int, seconds: float, words: str
+    tmp_path: Path, options: dict[str, Any], pairs: int, seconds: float, words: str
 ) -> None:
     data = DataFolder(tmp_path / "data")
     with pytest.raises(UserError, match=words):
-        verify(Options(**{"device": "cpu", "framework": "tf", "io": "", **options}), pairs, seconds, Console(), data)  # type: ignore[arg-type]
+        verify(Options(**{"device": "cpu", "framework": "tf", "io": "", **options}), pairs, seconds, Console(), data)
     assert not data.root.exists()
 
 
@@ -269,6 +290,29 @@ def test_a_device_in_use_is_said_before_anything_is_exported(
     data = DataFolder(tmp_path / "data")
     with locked(data.locks / "cpu.lock", "cpu"), pytest.raises(UserError, match="is in use by process"):
         measure(Options(framework="onnxrt", device="cpu"), Console(quiet=True), data)
+
+
+@pytest.mark.parametrize(
+    ("measure", "options", "words"),
+    [
+        (measure, options, words)
+        for measure in (order.measure, gpu.measure)
+        for options, words in (
+            ({"framework": "tensorflw"}, "unknown framework 'tensorflw'"),
+            ({"precision": "fp61"}, "unknown precision 'fp61'"),
+        )
+    ]
+    + [
+        (order.measure, {"batch_sizes": "1,7"}, "no order is between the batch sizes 1,7"),
+        (order.measure, {"threads": -2}, "--threads must be at least 1, not -2"),
+    ],
+)
+def test_bad_values_of_selfbench_are_said_though_the_device_is_in_use(
+    tmp_path: Path, measure: Callable[[Options, Console, DataFolder], object], options: dict[str, Any], words: str
+) -> None:
+    data = DataFolder(tmp_path / "data")
+    with locked(data.locks / "cpu.lock", "cpu"), pytest.raises(UserError, match=words):
+        measure(Options(**{"framework": "onnxrt", "device": "cpu", **options}), Console(quiet=True), data)
 
 
 def test_table_and_markdown_have_the_same_cells(tmp_path: Path) -> None:
