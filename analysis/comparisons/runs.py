@@ -129,10 +129,7 @@ def compare_cells(
             )
         alone = len(a) + len(b) - 2 * len(shared) - len(broken)
         a, b = ({key: side[key] for key in shared} for side in (a, b))
-        if shared and all(
-            a[key]["cell_keys"] == b[key]["cell_keys"] and a[key]["run"] == b[key]["run"] for key in shared
-        ):
-            raise UserError("--cell-a and --cell-b are the same cells; name two")
+        _check_two(a, b)
         per_image = any(a[key]["batch_size"] != b[key]["batch_size"] for key in shared)
         floors = floors_for((*a.values(), *b.values()), earlier)
         found = comparison.compare_runs(
@@ -146,6 +143,12 @@ def compare_cells(
         _print_problems(database, console)
         _conclude(compared, console, out, len(broken))
         return GOT_SLOWER if found.slower or versions else database.exit_code
+
+
+def _check_two(a: Side, b: Side) -> None:
+    """Raises UserError where both sides are the same cells. a, b: with the same keys."""
+    if a and all(a[key]["cell_keys"] == b[key]["cell_keys"] and a[key]["run"] == b[key]["run"] for key in a):
+        raise UserError("--cell-a and --cell-b are the same cells; name two")
 
 
 def _print_unpaired(alone: int, broken: Sequence[str], console: Console) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,14 @@ def task():
 signals.install()
 task()
 '''
+
+
+@pytest.fixture(autouse=True)
+def hears_sighup() -> Iterator[None]:
+    """Also where the tests were started by nohup, whose children would all ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def started(folder: Path, before: Callable[[], object] | None = None) -> subprocess.Popen[str]:
