@@ -18,7 +18,7 @@ from typing import Any
 from analysis import style
 from analysis.database.connection import Row
 from analysis.results.cards import FAR_APART, card_of, perhaps_one, two_cards
-from analysis.results.metrics import is_wrong, rounded
+from analysis.results.metrics import is_wrong
 from analysis.results.selection import DIMENSIONS
 
 #: of a table's cells, from which on it is split
@@ -119,7 +119,7 @@ def far_apart(rows: Sequence[Row], intervals: Mapping[Any, Any] = MappingProxyTy
         times, row, other = max(pairs, key=lambda pair: abs(math.log(pair[0])))
         which = f"{_named(row)}: run {row['run']} against {other['run']}"
         which += f", the farthest of {len(pairs)}" if len(pairs) > 1 else ""
-        lines.append(f"{whose} reached {rounded(times, 2)} times the throughput of what counts ({which})")
+        lines.append(f"{whose} reached {times:.3g} times the throughput of what counts ({which})")
     return lines
 
 

@@ -36,12 +36,9 @@ def complain(text: str) -> None:
 def for_people(body: Body) -> Body:
     """Errors of a task as one line: exit code 2 for what a user can mend, 130 for Ctrl-C, 143 for SIGTERM, 1 for a fault of ours."""
 
-    defaults = {name: parameter.default for name, parameter in inspect.signature(body).parameters.items()}
-
     @functools.wraps(body)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
-            _refuse_not_given({name: value for name, value in kwargs.items() if name in typed}, defaults)
             return body(*args, **kwargs)
         except UserError as error:
             if kwargs.get("debug"):
@@ -80,9 +77,9 @@ def typed_options(options: type) -> set[str]:
     return {field.name for field in _chosen(options, (), ()) if field.name in typed}
 
 
-def _refuse_not_given(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+def refuse_not_given(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Raises UserError for what was typed as if it had not been: empty text, and a default of 0 or below, which means that an
-    option was left out (common/host/plan/options.py)."""
+    option was left out (common/host/plan/options.py). given: what was typed for one task."""
     empty = [
         f"--{name.replace('_', '-')}" for name in given if given[name] == "" and isinstance(defaults.get(name), str)
     ]

@@ -23,11 +23,12 @@ from invoke.parser.context import ParserContext
 from invoke.program import Program
 from invoke.util import helpline
 
-from common.errors import unknown
+from common.errors import UserError, unknown
 from common.host import signals
-from common.host.cli.command_line import typed
+from common.host.cli.command_line import refuse_not_given, typed
 from common.host.cli.help_page import task_list, task_page
 from common.host.paths import ROOT
+from common.text import visible
 
 #: the option that takes the bare words of a task
 NAMES_OPTION = "run"
@@ -125,8 +126,15 @@ class FramewattProgram(Program):
             super().parse_tasks()
         except ParseError as error:
             raise Exit(f"error: {_explain(error, contexts)}", code=2) from error
-        given = (argument for context in self.tasks for argument in context.args.values() if argument.got_value)
-        typed.update(str(argument.name) for argument in given)
+        for context in self.tasks:
+            given = {str(argument.name): argument for argument in context.args.values() if argument.got_value}
+            typed.update(given)
+            try:
+                refuse_not_given(
+                    {name: one.value for name, one in given.items()}, {name: one.default for name, one in given.items()}
+                )
+            except UserError as error:
+                raise Exit(f"error: {visible(str(error))}", code=2) from error
 
     def parse_cleanup(self) -> None:
         names = [str(name) for name in self.collection.tasks]

@@ -169,7 +169,8 @@ def write(request: RecipeRequest, image: Image, file: str = "") -> str:
     environment.globals.update(refuse=refuse, needed=sources.needed)
     template_of = environment.get_template(TEMPLATE).render
     known = packages(request, image)
-    named = shlex.quote(file or file_name(request.key))
+    # a name that would not fit into the program's own text is left out
+    named = shlex.quote(file if file and re.fullmatch(r"[\w .@+-]+", file) else file_name(request.key))
 
     def render(versions: Mapping[str, str]) -> str:
         return template_of(asked=request, settings=request.settings, file=named, packages=versions)
