@@ -115,6 +115,12 @@ def test_a_typo_is_one_line_with_exit_code_2(words: list[str], message: str) -> 
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_what_is_typed_for_one_of_two_tasks_is_not_looked_for_in_the_other() -> None:
+    done = invoke("export", "--list", "--shape", "x=1", "plan", "--framework", "onnxrt")
+    assert done.returncode == 0, done.stderr
+    assert 'framework = ["onnxrt"]' in done.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [([], "./invoke --list, in this folder, shows the tasks"), (["-S", "-c", "import tasks"], "run ./invoke in this folder")],
