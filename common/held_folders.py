@@ -24,6 +24,8 @@ OWNER = "FRAMEWATT_FOLDERS_OF"
 YOUNG_S = 600.0
 #: where a file system knows no locks, what is older than this was left behind
 STALE_AFTER_S = 6 * 3600.0
+#: a look whether a folder is held locks it for a moment; whoever comes to hold it waits for that, in s
+_PROBE_S = 5.0
 
 
 def owner() -> str:
@@ -71,7 +73,9 @@ def holding(folder: Path) -> Iterator[None]:
     """The folder is held in the block; it may be renamed or removed meanwhile. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _lock(descriptor)
+        deadline = time.monotonic() + _PROBE_S
+        while _lock(descriptor) is False and time.monotonic() < deadline:  # is_held() of another process is looking
+            time.sleep(0.01)
         yield
     finally:
         os.close(descriptor)

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -105,8 +108,14 @@ def of_versions() -> list[Path]:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder; 0 where there is none."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+    """Bytes of all files below a folder; 0 where there is none. What goes meanwhile is passed over."""
+    total = 0
+    for place, _, names in os.walk(folder):  # rglob raises where a folder goes
+        for name in names:
+            with suppress(FileNotFoundError):
+                status = Path(place, name).lstat()
+                total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
 
 
 def _is_current(folder: Path, image: str, flavour: str, pin: Pin | None = None) -> bool:

@@ -17,7 +17,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -43,6 +42,7 @@ from common.host.runners.containers.limits import Limits
 from common.host.runners.containers.ownership import container_user, lent
 from common.host.runners.containers.runner import DockerRunner
 from common.host.runners.jobs import INSIDE_RUN, inside_container
+from common.host.temporary import temporary_folder
 from common.host.verify.command import Case, SideEnded, SideProcess, side_environment
 from common.model_files import ModelFiles
 from common.stats.intervals import Interval
@@ -187,8 +187,7 @@ def measure(console: Console, rounds: int = ROUNDS, sidecar_pairs: int = SIDECAR
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("ratio", "median", "95 % interval", "pairs", "target"):
         table.add_column(title)
-    with tempfile.TemporaryDirectory(prefix="framewatt-") as name:
-        folder = Path(name)
+    with temporary_folder("docker") as folder:
         folder.chmod(0o755)  # the container's user looks into it
         data = DataFolder(folder / "data")
         data.root.mkdir()

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -164,7 +164,7 @@ class SideProcess:
         def end() -> None:
             nonlocal hung
             hung = True
-            self._process.kill()
+            self._end()
 
         watchdog = Timer(patience, end)
         watchdog.start()
@@ -193,19 +193,24 @@ class SideProcess:
 
     def close(self) -> None:
         """Lets it end by itself; after Ctrl-C it is ended, for one that compiles or builds an engine hears nothing for minutes."""
-        if self._process.stdin is not None:
-            try:
-                self._process.stdin.close()
-            except BrokenPipeError:
-                pass
+        assert self._process.stdin is not None and self._process.stdout is not None
         interrupted = isinstance(sys.exc_info()[1], KeyboardInterrupt)
         try:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
             self._process.wait(timeout=0 if interrupted else CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)  # with what it started itself, such as inductor's compilers
+        except BaseException as error:  # Ctrl-C may come while it is waited for
+            self._end()
             self._process.wait()
-        if self._process.stdout is not None:
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+        finally:
             self._process.stdout.close()
+
+    def _end(self) -> None:
+        """With what it started itself, such as inductor's compilers."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def side_environment(job: Job) -> dict[str, str]:

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -193,6 +194,17 @@ def test_where_locks_are_unknown_only_old_folders_are_removed(tmp_path: Path, mo
         aged(tmp_path / name, age)
     remove_abandoned(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".tmp-busy"]
+
+
+def test_whoever_comes_to_hold_a_folder_waits_for_one_who_looks_whether_it_is_held(tmp_path: Path) -> None:
+    looking = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(looking, fcntl.LOCK_EX)
+    done = threading.Timer(0.2, os.close, (looking,))
+    done.start()
+    with holding(tmp_path):
+        done.join()
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:

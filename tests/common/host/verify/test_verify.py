@@ -6,7 +6,9 @@ import dataclasses
 import io
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from common.host.verify.command import (
     Case,
     LoopComparison,
     Result,
+    SideEnded,
     SideProcess,
     compare,
     held_against,
@@ -486,11 +489,9 @@ def test_a_model_that_takes_bytes_is_said_to_be_fed_bytes(
     assert ("toy takes pictures of bytes: it is fed uint8" in said) is (asked != "uint8")
 
 
-def test_a_side_that_hears_nothing_is_ended_at_once_by_ctrl_c_with_what_it_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("common.host.verify.command.CLOSE_SECONDS", 3600.0)  # beyond the time limit of a test
-    child = tmp_path / "child"
+def deaf_side(folder: Path) -> tuple[SideProcess, int]:
+    """One that is ready, then hears nothing; and the process id of what it started itself."""
+    child = folder / "child"
     program = (
         "import pathlib, subprocess, sys, time\n"
         "one = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3600)'])\n"
@@ -498,11 +499,44 @@ def test_a_side_that_hears_nothing_is_ended_at_once_by_ctrl_c_with_what_it_start
         "print('{\"facts\": {}}', flush=True)\n"
         "time.sleep(3600)\n"
     )
-    side = SideProcess("a side", [sys.executable, "-c", program, str(child)], dict(os.environ), tmp_path / "log")
+    side = SideProcess("a side", [sys.executable, "-c", program, str(child)], dict(os.environ), folder / "log")
     side.facts()
+    return side, int(child.read_text())
+
+
+def test_a_side_that_hears_nothing_is_ended_at_once_by_ctrl_c_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.host.verify.command.CLOSE_SECONDS", 3600.0)  # beyond the time limit of a test
+    side, child = deaf_side(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         try:
             raise KeyboardInterrupt
         finally:
             side.close()
-    wait_for(lambda: gone(int(child.read_text())))
+    wait_for(lambda: gone(child))
+
+
+def test_ctrl_c_while_a_side_is_waited_for_ends_it_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.host.verify.command.CLOSE_SECONDS", 3600.0)
+    side, child = deaf_side(tmp_path)
+    main = threading.get_ident()
+    threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        side.close()
+    assert side._process.returncode == -signal.SIGKILL
+    assert side._process.stdout is not None and side._process.stdout.closed
+    wait_for(lambda: gone(child))
+
+
+def test_a_side_that_hangs_is_ended_with_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.host.verify.command.BLOCK_GRACE_SECONDS", 0.2)
+    side, child = deaf_side(tmp_path)
+    try:
+        with pytest.raises(SideEnded, match=r"gave no answer within 0\.3 s and was ended"):
+            side.block(0.1)
+        wait_for(lambda: gone(child))
+    finally:
+        side.close()
