@@ -49,8 +49,8 @@ def two_cards(one: Card, other: Card) -> bool:
 
 
 def perhaps_one(one: Card, other: Card) -> bool:
-    """Of `two_cards`, whether it is not known that they are two: of one no UUID (of a CPU: no number of cores) is known."""
-    return two_cards(one, other) and one.is_known != other.is_known
+    """Of `two_cards`, whether it is not known that they are two: of one or both no UUID (of a CPU: no number of cores) is known."""
+    return two_cards(one, other) and not (one.is_known and other.is_known)
 
 
 def of_two_cards(one: Card, other: Card) -> str:

@@ -17,7 +17,7 @@ const decisions = (() => {
     // which phrase says that two cells are not of one card and run; "" where they are
     const elsewhere = (a, b) => {
       if (a.card === b.card) return a.run !== b.run ? "in another run" : "";
-      return table.is_known[a.card] === table.is_known[b.card] ? "on another card" : "perhaps on another card";
+      return table.is_known[a.card] && table.is_known[b.card] ? "on another card" : "perhaps on another card";
     };
     const quantity = (name) => table.quantities[name];
     const excess = (limit, cell) => {

@@ -378,6 +378,13 @@ def test_a_missing_uuid_is_no_other_card_and_gives_no_verdict(
     assert reason in unclear and ("; not measured on the same GPU" in unclear) is (said[0] == ",")
 
 
+def test_two_numbers_without_a_uuid_may_be_one_card_of_two_hosts(build: Build) -> None:
+    runs = on_card(build, "a", "onnxrt", "", 10), on_card(build, "b", "torch", "", 10, number="gpu1")
+    runner_up, unclear = lines_of(*runs)
+    assert runner_up.endswith(", perhaps measured on another GPU of this kind.")
+    assert "it is not known whether on the same GPU" in unclear
+
+
 def test_what_another_card_measured_far_apart_is_said_of_the_figures_that_are_left_out(build: Build) -> None:
     old = on_card(build, "a", "onnxrt", "GPU-1", 10)
     new = on_card(build, "b", "onnxrt", "GPU-2", 50)
